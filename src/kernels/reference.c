@@ -1,0 +1,188 @@
+// The truth that the other tables are tested against: plain loops in float64, one statement per
+// formula. Only the results are rounded to float32.
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+
+// f(x). At infinity a product 0 inf stands for its limit: GELU and SILU of -inf are 0.
+static double value(df_unary f, double p, double q, double x) {
+  switch (f) {
+  case DF_AFFINE: return p * x + q;
+  case DF_GELU: return isinf(x) ? fmax(x, 0) : 0.5 * x * erfc(-x * sqrt(0.5));
+  case DF_SILU: return isinf(x) ? fmax(x, 0) : x * sigmoid(x);
+  case DF_RELU: return x <= 0 ? 0 : x;
+  case DF_ELU: return x > 0 ? x : expm1(x);
+  case DF_SIGMOID: return sigmoid(x);
+  case DF_TANH: return tanh(x);
+  case DF_EXP: return exp(x);
+  case DF_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+  case DF_SQUARE: return x * x;
+  case DF_SQRT: return sqrt(x);
+  case DF_CLAMP: return x < p ? p : x > q ? q : x;
+  case DF_UNARY_COUNT: break;
+  }
+  return NAN;
+}
+
+// f'(x)
+static double slope(df_unary f, double p, double q, double x) {
+  const double s = sigmoid(x), t = tanh(x), inf = isinf(x);
+  switch (f) {
+  case DF_AFFINE: return p;
+  case DF_GELU:
+    if (inf) return x > 0;
+    return 0.5 * erfc(-x * sqrt(0.5)) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+  case DF_SILU: return inf ? x > 0 : s + x * s * sigmoid(-x);
+  case DF_RELU: return x > 0;
+  case DF_ELU: return x > 0 ? 1 : exp(x);
+  case DF_SIGMOID: return s * sigmoid(-x);
+  case DF_TANH: return 1 - t * t;
+  case DF_EXP: return exp(x);
+  case DF_SOFTPLUS: return s;
+  case DF_SQUARE: return 2 * x;
+  case DF_SQRT: return x == 0 ? 0 : 0.5 / sqrt(x);
+  case DF_CLAMP: return p <= x && x <= q;
+  case DF_UNARY_COUNT: break;
+  }
+  return NAN;
+}
+
+// Packed is B itself, (k,n) row-major.
+static size_t packed_size(int n, int k) { return (size_t)n * (size_t)k; }
+
+static void pack(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed) {
+  for (int i = 0; i < k; i++)
+    for (int j = 0; j < n; j++) packed[(ptrdiff_t)i * n + j] = b[i * b_row + j * b_col];
+}
+
+static void matmul(const df_matmul *p) {
+  for (int i = 0; i < p->m; i++)
+    for (int j = 0; j < p->n; j++) {
+      double sum = 0;
+      for (int l = 0; l < p->k; l++)
+        sum += (double)p->a[i * p->a_row + l * p->a_col] * p->b[(ptrdiff_t)l * p->n + j];
+      if (p->bias) sum += p->bias[j];
+      if (p->residual) sum += p->residual[i * p->residual_row + j];
+      p->c[i * p->c_row + j] = (float)(p->act < 0 ? sum : value((df_unary)p->act, 0, 0, sum));
+    }
+}
+
+static void unary(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row,
+                  float *y, ptrdiff_t y_row) {
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++) y[i * y_row + j] = (float)value(f, p, q, x[i * x_row + j]);
+}
+
+static void unary_grad(df_unary f, float p, float q, int rows, int cols, const float *x,
+                       ptrdiff_t x_row, const float *dy, ptrdiff_t dy_row, float *dx,
+                       ptrdiff_t dx_row) {
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++)
+      dx[i * dx_row + j] = (float)(slope(f, p, q, x[i * x_row + j]) * dy[i * dy_row + j]);
+}
+
+static void binary(df_binary op, int rows, int cols, const float *a, ptrdiff_t a_row, int a_col,
+                   const float *b, ptrdiff_t b_row, int b_col, float *y, ptrdiff_t y_row) {
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++) {
+      const double s = a[i * a_row + j * a_col], t = b[i * b_row + j * b_col];
+      y[i * y_row + j] = (float)(op == DF_ADD   ? s + t
+                                 : op == DF_SUB ? s - t
+                                 : op == DF_MUL ? s * t
+                                                : s / t);
+    }
+}
+
+static void sum_rows(int rows, int cols, const float *x, ptrdiff_t x_row, float *y) {
+  for (int j = 0; j < cols; j++) {
+    double sum = 0;
+    for (int i = 0; i < rows; i++) sum += x[i * x_row + j];
+    y[j] = (float)sum;
+  }
+}
+
+static void sum_cols(int rows, int cols, const float *x, ptrdiff_t x_row, float *y,
+                     ptrdiff_t y_row) {
+  for (int i = 0; i < rows; i++) {
+    double sum = 0;
+    for (int j = 0; j < cols; j++) sum += x[i * x_row + j];
+    y[i * y_row] = (float)sum;
+  }
+}
+
+static void gru(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
+                ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row) {
+  for (int i = 0; i < rows; i++, gi += gi_row, gh += gh_row, h += h_row, y += y_row)
+    for (int j = 0; j < n; j++) {
+      const double r = sigmoid((double)gi[j] + gh[j]);
+      const double u = sigmoid((double)gi[n + j] + gh[n + j]);
+      const double c = tanh(gi[2 * n + j] + r * gh[2 * n + j]);
+      y[j] = (float)((1 - u) * c + u * h[j]);
+    }
+}
+
+static void gru_grad(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
+                     ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, const float *dy,
+                     ptrdiff_t dy_row, float *d, ptrdiff_t d_row) {
+  for (int i = 0; i < rows; i++, gi += gi_row, gh += gh_row, h += h_row, dy += dy_row, d += d_row)
+    for (int j = 0; j < n; j++) {
+      const double r = sigmoid((double)gi[j] + gh[j]);
+      const double u = sigmoid((double)gi[n + j] + gh[n + j]);
+      const double c = tanh(gi[2 * n + j] + r * gh[2 * n + j]);
+      // y = (1 - u) c + u h
+      const double du = dy[j] * (h[j] - c), dc = dy[j] * (1 - u), dh = dy[j] * u;
+      // c = tanh(s), s = gi_c + r gh_c
+      const double ds = dc * (1 - c * c), dr = ds * gh[2 * n + j];
+      d[j] = d[3 * n + j] = (float)(dr * r * (1 - r));
+      d[n + j] = d[4 * n + j] = (float)(du * u * (1 - u));
+      d[2 * n + j] = (float)ds;
+      d[5 * n + j] = (float)(ds * r);
+      d[6 * n + j] = (float)dh;
+    }
+}
+
+static void adamw(size_t n, float *w, const float *g, float *m, float *v, float grad_scale,
+                  float lr, float beta1, float beta2, float eps, float decay, float c1, float c2) {
+  for (size_t i = 0; i < n; i++) {
+    const double dw = (double)grad_scale * g[i];
+    const double m1 = beta1 * (double)m[i] + (1 - (double)beta1) * dw;
+    const double v1 = beta2 * (double)v[i] + (1 - (double)beta2) * dw * dw;
+    const double w1 = w[i] - (double)lr * decay * w[i];
+    m[i] = (float)m1;
+    v[i] = (float)v1;
+    w[i] = (float)(w1 - lr / (double)c1 * m1 / (sqrt(v1 / c2) + eps));
+  }
+}
+
+static void lerp(size_t n, float a, const float *x, float *y) {
+  for (size_t i = 0; i < n; i++) y[i] = (float)(y[i] + a * ((double)x[i] - y[i]));
+}
+
+static double sum_squares(size_t n, const float *x) {
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+  return sum;
+}
+
+const df_kernels *df_kernels_reference(void) {
+  static const df_kernels table = {
+      .name = "reference",
+      .width = 1,
+      .packed_size = packed_size,
+      .pack = pack,
+      .matmul = matmul,
+      .unary = unary,
+      .unary_grad = unary_grad,
+      .binary = binary,
+      .sum_rows = sum_rows,
+      .sum_cols = sum_cols,
+      .gru = gru,
+      .gru_grad = gru_grad,
+      .adamw = adamw,
+      .lerp = lerp,
+      .sum_squares = sum_squares,
+  };
+  return &table;
+}
