@@ -42,12 +42,20 @@ double df_random_double(const df_random *at) {
 
 // ------------------------------------------------------------------------------------------------
 // Normals. The math libraries of two systems differ in the last bit of log, sin and cos, and a seed
-// shall mean the same sample everywhere; these series use nothing but + - * / and sqrt, which IEEE
-// 754 fixes.
+// shall mean the same sample everywhere; these series use nothing but + - * / and sqrt, which
+// IEEE 754 fixes.
 
-static double log_of(double x) { // x normal and positive, error below 1e-15
-  // x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <
-  // 0.172
+// c[0] + c[1] x + ... + c[n-1] x^(n-1)
+static double polynomial(double x, const double *c, int n) {
+  double sum = c[n - 1];
+  for (int k = n - 2; k >= 0; k--) sum = sum * x + c[k];
+  return sum;
+}
+
+static double log_of(double x) { // x normal and positive
+  // x = 2^e m, m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.172
+  static const double atanh_series[] = {1,        1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9, 1.0 / 11,
+                                        1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21};
   uint64_t bits;
   memcpy(&bits, &x, 8);
   int e = (int)(bits >> 52) - 1023;
@@ -55,20 +63,33 @@ static double log_of(double x) { // x normal and positive, error below 1e-15
   double m;
   memcpy(&m, &bits, 8);
   if (m > 1.4142135623730951) m /= 2, e++;
-  double s = (m - 1) / (m + 1), s2 = s * s, sum = 0;
-  for (int k = 21; k >= 1; k -= 2) sum = sum * s2 + 1.0 / k;
-  return e * 0.6931471805599453 + 2 * s * sum;
+  double s = (m - 1) / (m + 1);
+  return e * 0.6931471805599453 + 2 * s * polynomial(s * s, atanh_series, 11);
 }
 
 static void sin_cos_of_turn(double turn, double *sine, double *cosine) { // turn in [0, 1)
-  // To the nearest quarter, then the Taylor series on [-pi/4, pi/4].
+  // To the nearest quarter turn, then the Taylor series on [-pi/4, pi/4], in -x^2.
+  static const double sin_series[] = {1,
+                                      1.0 / 6,
+                                      1.0 / 120,
+                                      1.0 / 5040,
+                                      1.0 / 362880,
+                                      1.0 / 39916800,
+                                      1.0 / 6227020800,
+                                      1.0 / 1307674368000,
+                                      1.0 / 355687428096000};
+  static const double cos_series[] = {1,
+                                      1.0 / 2,
+                                      1.0 / 24,
+                                      1.0 / 720,
+                                      1.0 / 40320,
+                                      1.0 / 3628800,
+                                      1.0 / 479001600,
+                                      1.0 / 87178291200,
+                                      1.0 / 20922789888000};
   int quarter = (int)(turn * 4 + 0.5);
-  double x = (turn - quarter * 0.25) * 6.283185307179586, x2 = x * x, s = 1, c = 1;
-  for (int k = 16; k >= 2; k -= 2) {
-    s = 1 - s * x2 / (k * (k + 1));
-    c = 1 - c * x2 / (k * (k - 1));
-  }
-  s *= x;
+  double x = (turn - quarter * 0.25) * 6.283185307179586;
+  double s = x * polynomial(-x * x, sin_series, 9), c = polynomial(-x * x, cos_series, 9);
   switch (quarter & 3) {
   case 0: *sine = s, *cosine = c; break;
   case 1: *sine = c, *cosine = -s; break;

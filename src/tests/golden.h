@@ -47,7 +47,7 @@ __attribute__((unused)) static golden golden_open(const char *name) {
 
 __attribute__((unused)) static const df_view *golden_view(golden *g, const char *name) {
   const df_view *view = df_safetensors_find(&g->file, name);
-  test_check(view != NULL, __FILE__, __LINE__, name, " is in the golden file");
+  test_check(view != NULL, __FILE__, __LINE__, name, " is missing in the golden file");
   return view;
 }
 
