@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stddef.h>
 
 const char *const df_schedule_names[DF_SCHEDULES] = {"full-sequence", "pyramid", "autoregressive",
                                                      "trapezoid", "custom"};

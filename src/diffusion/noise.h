@@ -46,8 +46,9 @@ df_status df_noise_grid(int K, int S, int32_t *levels, df_error *error);
 
 static inline int df_network_level(int level) { return level > 0 ? level - 1 : 0; }
 
-// Loss weights of one sequence of T tokens with the given levels (1 .. K), formulas of src/tests/golden/README.md;
-// decay is per token (the reference's per-frame value to the power of the frame stack).
+// Loss weights of one sequence of T tokens with the given levels (0 .. K), formulas of src/tests/golden/README.md;
+// decay is per token (the reference's per-frame value to the power of the frame stack). A clean token (level 0, which
+// the reference does not have) weighs 0 and counts as a history without noise.
 void df_loss_weights(const df_noise *noise, df_loss_weight kind, df_objective objective, float snr_clip, float decay,
                      const int32_t *levels, int T, float *weights);
 
