@@ -1,0 +1,53 @@
+// How near drawn sequences are to real ones: distances between distributions of plain properties,
+// and the likelihood of lengths.
+#ifndef DF_TRAIN_METRICS_H
+#define DF_TRAIN_METRICS_H
+
+#include "train/train.h"
+
+// ---- Distances ----
+
+// Wasserstein-1 distance of the samples a[n] and b[m]: the integral of |F_a - F_b|, which is the
+// mean |a_i - b_i| of the sorted samples if n = m. Sorts both.
+double df_wasserstein1(double *a, int n, double *b, int m);
+
+// ---- Pen strokes ----
+
+// Which fields of a frame are the pen's: dx and dy lead to a point from the one before, pen is
+// above its threshold if the pen is lifted after the point.
+typedef struct df_pen {
+  int dx, dy, pen;
+  float threshold;
+} df_pen;
+
+// True if the config has fields named dx, dy and pen.
+bool df_pen_find(df_pen *pen, const df_config *config);
+
+// A drawing as the eye sees it. Strokes: runs of points with the pen down, the last one lifted or not.
+// width and height of the box around all points, in data units.
+typedef struct df_drawing {
+  int points, strokes;
+  double width, height;
+  double size;   // diagonal of the box
+  double aspect; // ln((width + 1) / (height + 1)): 0 for a square, and finite for a straight line
+} df_drawing;
+df_drawing df_drawing_of(const df_dataset *data, const df_pen *pen, int i);
+
+// ---- Lengths ----
+
+// Tokens of a sequence of `frames` frames.
+int df_tokens_of(int frames, int frame_stack);
+
+// The hazard of lengths[n] >= 0 as a table of P(length = t | length >= t), t = 0 .. most, each with
+// half an ending and half a continuation more than were seen (Krichevsky & Trofimov 1981), so that
+// no length is impossible: (ends at t + 1/2) / (alive at t + 1). Beyond `most` it is 1/2.
+void df_hazard_fit(const int *lengths, int n, int most, double *hazard);
+// -ln P(length) under a hazard table, nats.
+double df_hazard_nll(const double *hazard, int most, int length);
+
+// Negative log-likelihood, nats, that a model's stop head gives to the length of each sequence, its
+// tokens being clean, into nll[data->count]. The model must have a stop head and no conditions.
+df_status df_stop_nll(const df_config *config, const df_params *params, const df_dataset *data,
+                      double *nll, df_error *error);
+
+#endif
