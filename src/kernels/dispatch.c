@@ -22,6 +22,7 @@ extern const df_kernels df_kernels__scalar;
 #endif
 
 const df_kernels *df_kernels_list(int i) {
+  (void)i;
   // Fastest first. Whether a WebAssembly engine has SIMD shows when the module is compiled, before
   // any code runs, and NEON is part of every 64-bit ARM: only x86 is asked here.
 #if defined(DF_HAVE_AVX512)

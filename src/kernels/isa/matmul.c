@@ -1,0 +1,240 @@
+// Matrix product: C = act(A B + bias + residual).
+//
+// B is packed into panels of two vectors, [n / PANEL][k][PANEL], the last one filled up with zeros. A
+// tile of C, ROWS x PANEL, stays in registers while k runs over a block; then it goes back to C, from
+// where the next block continues. A tile's rows of A are first copied to the stack, so that the inner
+// loop needs one pointer for all of them and no cache set is asked for more lines than it has.
+//
+// An entry of C is one chain of v_fma from residual + bias, over k in ascending order, in all tiles:
+// neither the other rows nor the place in the matrix can change a bit of it.
+#include "kernels/isa/isa.h"
+
+// Rows of the largest tile: what the registers hold beside a row of the panel and a number of A.
+#if DF_IS(avx512)
+#define ROWS 14 // 28 of 32 registers
+#elif DF_IS(neon)
+#define ROWS 8 // 16 of 32
+#elif DF_IS(avx2) || DF_IS(relaxed)
+#define ROWS 6 // 12 of 16
+#else
+#define ROWS 4 // 8 of 16: the product of mul + add needs one too
+#endif
+
+enum {
+  PANEL = 2 * WIDTH,
+  BLOCK = 256,                   // k of a block: a panel of it takes at most 32 KB
+  GROUP = 65536 / BLOCK / PANEL, // panels that all rows visit before the next ones: 256 KB, for L2
+};
+
+size_t DF_K(packed_size)(int n, int k) {
+  return (size_t)((n + PANEL - 1) / PANEL) * PANEL * (size_t)k;
+}
+
+void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed) {
+  for (int j = 0; j < n; j += PANEL, packed += (ptrdiff_t)k * PANEL) {
+    const int cols = n - j < PANEL ? n - j : PANEL;
+    const float *at = b + j * b_col;
+    if (b_col == 1) {
+      for (int i = 0; i < k; i++) {
+        v_store(packed + i * PANEL, v_get(at + i * b_row, cols));
+        v_store(packed + i * PANEL + WIDTH,
+                cols > WIDTH ? v_get(at + i * b_row + WIDTH, cols - WIDTH) : v_set(0));
+      }
+      continue;
+    }
+    // A transpose, in pieces that fit L1 on both sides
+    for (int i = 0; i < k; i += 16) {
+      const int end = k - i < 16 ? k : i + 16;
+      for (int c = 0; c < cols; c++)
+        for (int l = i; l < end; l++) packed[l * PANEL + c] = at[l * b_row + c * b_col];
+      for (int c = cols; c < PANEL; c++)
+        for (int l = i; l < end; l++) packed[l * PANEL + c] = 0;
+    }
+  }
+}
+
+// ---- Tiles ---------------------------------------------------------------------------------------
+
+// Rows of A on the stack: a[row * A_STRIDE + k]. The odd number of cache lines spreads rows over sets.
+enum { A_STRIDE = BLOCK + 16 };
+
+// c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart; bias is as wide as
+// the tile.
+typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,
+                      ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row);
+
+#define ROWS_1(X, COLS)  COLS(X, 0)
+#define ROWS_2(X, COLS)  ROWS_1(X, COLS) COLS(X, 1)
+#define ROWS_3(X, COLS)  ROWS_2(X, COLS) COLS(X, 2)
+#define ROWS_4(X, COLS)  ROWS_3(X, COLS) COLS(X, 3)
+#define ROWS_5(X, COLS)  ROWS_4(X, COLS) COLS(X, 4)
+#define ROWS_6(X, COLS)  ROWS_5(X, COLS) COLS(X, 5)
+#define ROWS_7(X, COLS)  ROWS_6(X, COLS) COLS(X, 6)
+#define ROWS_8(X, COLS)  ROWS_7(X, COLS) COLS(X, 7)
+#define ROWS_9(X, COLS)  ROWS_8(X, COLS) COLS(X, 8)
+#define ROWS_10(X, COLS) ROWS_9(X, COLS) COLS(X, 9)
+#define ROWS_11(X, COLS) ROWS_10(X, COLS) COLS(X, 10)
+#define ROWS_12(X, COLS) ROWS_11(X, COLS) COLS(X, 11)
+#define ROWS_13(X, COLS) ROWS_12(X, COLS) COLS(X, 12)
+#define ROWS_14(X, COLS) ROWS_13(X, COLS) COLS(X, 13)
+#define COLS_2(X, i)     X(i, 0) X(i, 1)
+#define COLS_4(X, i)     COLS_2(X, i) X(i, 2) X(i, 3)
+#define COLS_8(X, i)     COLS_4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+
+#define START(i, j)  vec c##i##_##j = v_set(0);
+#define FROM(i, j)   c##i##_##j = v_load(from + i * from_row + j * WIDTH);
+#define BIAS(i, j)   c##i##_##j = v_add(c##i##_##j, v_load(bias + j * WIDTH));
+#define LOAD_B(i, j) const vec b##j = v_load(b + j / 2 * panel + j % 2 * WIDTH);
+#define LOAD_A(i)    const vec a##i = v_spread(a + i * A_STRIDE);
+#define FMA(i, j)    c##i##_##j = v_fma(a##i, b##j, c##i##_##j);
+#define STORE(i, j)  v_store(c + i * c_row + j * WIDTH, c##i##_##j);
+#define FMA_2(X, i)  LOAD_A(i) COLS_2(X, i)
+#define FMA_4(X, i)  LOAD_A(i) COLS_4(X, i)
+#define FMA_8(X, i)  LOAD_A(i) COLS_8(X, i)
+
+// One k per trip, in this order: compilers that unroll or reorder run out of registers.
+#ifdef __clang__
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
+#else
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
+#endif
+
+#define TILE(rows, cols)                                                                           \
+  static void tile_##rows##_##cols(int k, const float *a, const float *b, ptrdiff_t panel,         \
+                                   const float *from, ptrdiff_t from_row, const float *bias,       \
+                                   float *c, ptrdiff_t c_row) {                                    \
+    ROWS_##rows(START, COLS_##cols) if (from) { ROWS_##rows(FROM, COLS_##cols) }                   \
+    if (bias) { ROWS_##rows(BIAS, COLS_##cols) }                                                   \
+    ONE_BY_ONE                                                                                     \
+    for (; k > 0; k--, a++, b += PANEL) { COLS_##cols(LOAD_B, ) ROWS_##rows(FMA, FMA_##cols) }     \
+    ROWS_##rows(STORE, COLS_##cols)                                                                \
+  }
+
+// Few rows: several panels at once, so that there are enough sums to hide the latency of v_fma.
+TILE(1, 8)
+TILE(1, 4)
+TILE(2, 4)
+TILE(1, 2)
+TILE(2, 2)
+TILE(3, 2)
+TILE(4, 2)
+#if ROWS > 4
+TILE(5, 2)
+TILE(6, 2)
+#endif
+#if ROWS > 6
+TILE(7, 2)
+TILE(8, 2)
+#endif
+#if ROWS > 8
+TILE(9, 2)
+TILE(10, 2)
+TILE(11, 2)
+TILE(12, 2)
+TILE(13, 2)
+TILE(14, 2)
+#endif
+
+// Tiles of one panel, by rows
+static tile_run *const tile_one[ROWS + 1] = {
+    NULL,     tile_1_2,  tile_2_2,  tile_3_2,  tile_4_2,
+#if ROWS > 4
+    tile_5_2, tile_6_2,
+#endif
+#if ROWS > 6
+    tile_7_2, tile_8_2,
+#endif
+#if ROWS > 8
+    tile_9_2, tile_10_2, tile_11_2, tile_12_2, tile_13_2, tile_14_2,
+#endif
+};
+
+// ---- The product ---------------------------------------------------------------------------------
+
+// A tile over the last panel, of which only `cols` columns exist.
+static void tile_edge(int rows, int cols, int k, const float *a, const float *b, const float *from,
+                      ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row) {
+  float tile[ROWS * PANEL], padded[PANEL];
+  const int rest = cols > WIDTH ? cols - WIDTH : 0, first = cols - rest;
+  for (int i = 0; from && i < rows; i++) {
+    v_store(tile + i * PANEL, v_load_n(from + i * from_row, first));
+    v_store(tile + i * PANEL + WIDTH, v_load_n(from + i * from_row + first, rest));
+  }
+  if (bias) {
+    v_store(padded, v_load_n(bias, first));
+    v_store(padded + WIDTH, v_load_n(bias + first, rest));
+  }
+  tile_one[rows](k, a, b, 0, from ? tile : NULL, PANEL, bias ? padded : NULL, tile, PANEL);
+  for (int i = 0; i < rows; i++) {
+    v_store_n(c + i * c_row, first, v_load(tile + i * PANEL));
+    v_store_n(c + i * c_row + first, rest, v_load(tile + i * PANEL + WIDTH));
+  }
+}
+
+static void copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, float *to) {
+  if (a_col == 1) {
+    for (int i = 0; i < rows; i++)
+      for (int l = 0; l < k; l += WIDTH)
+        v_put(to + i * A_STRIDE + l, k - l, v_get(a + i * a_row + l, k - l));
+    return;
+  }
+  for (int l = 0; l < k; l++)
+    for (int i = 0; i < rows; i++) to[i * A_STRIDE + l] = a[i * a_row + l * a_col];
+}
+
+void DF_K(matmul)(const df_matmul *p) {
+  float copy[ROWS * A_STRIDE];
+  const int full = p->n / PANEL, panels = full + (p->n % PANEL > 0);
+  // Rows and k are shared out evenly, so that no tile or block is much smaller than the others.
+  const int tiles = (p->m + ROWS - 1) / ROWS, blocks = p->k > BLOCK ? (p->k - 1) / BLOCK + 1 : 1;
+  const ptrdiff_t panel = (ptrdiff_t)p->k * PANEL;
+
+  for (int block = 0, l = 0, k; block < blocks; block++, l += k) {
+    k = p->k / blocks + (block < p->k % blocks);
+    const float *const source = block ? p->c : p->residual;
+    const float *const bias = block ? NULL : p->bias;
+    const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
+
+    for (int group = 0; group < panels; group += GROUP) {
+      const int end = panels - group > GROUP ? group + GROUP : panels;
+      const int full_end = end < full ? end : full;
+
+      for (int tile = 0, i = 0, rows; tile < tiles; tile++, i += rows) {
+        rows = p->m / tiles + (tile < p->m % tiles);
+        const float *a = p->a + i * p->a_row + l * p->a_col;
+        if (rows > 1 || p->a_col != 1) {
+          copy_a(rows, k, a, p->a_row, p->a_col, copy);
+          a = copy;
+        }
+        const float *from = source ? source + i * from_row : NULL;
+        float *const c = p->c + i * p->c_row;
+
+        for (int j = group, step; j < end; j += step) {
+          const int col = j * PANEL;
+          const float *const b = p->b + j * panel + (ptrdiff_t)l * PANEL;
+          const float *const from_j = from ? from + col : NULL;
+          const float *const bias_j = bias ? bias + col : NULL;
+          step = 1;
+          if (j == full) {
+            tile_edge(rows, p->n - col, k, a, b, from_j, from_row, bias_j, c + col, p->c_row);
+            continue;
+          }
+          tile_run *run = tile_one[rows];
+          if (rows == 1 && full_end - j >= 4)
+            run = tile_1_8, step = 4;
+          else if (rows == 1 && full_end - j >= 2)
+            run = tile_1_4, step = 2;
+          else if (rows == 2 && full_end - j >= 2)
+            run = tile_2_4, step = 2;
+          run(k, a, b, panel, from_j, from_row, bias_j, c + col, p->c_row);
+        }
+        // The finished part of these rows is still in L1.
+        if (p->act >= 0 && block == blocks - 1) {
+          const int col = group * PANEL, last = end * PANEL < p->n ? end * PANEL : p->n;
+          DF_K(unary)
+          ((df_unary)p->act, 0, 0, rows, last - col, c + col, p->c_row, c + col, p->c_row);
+        }
+      }
+    }
+  }
+}

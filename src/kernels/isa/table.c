@@ -1,0 +1,22 @@
+// The table of one instruction set.
+#include "kernels/isa/isa.h"
+
+extern const df_kernels DF_JOIN(df_kernels__, DF_ISA);
+
+const df_kernels DF_JOIN(df_kernels__, DF_ISA) = {
+    .name = DF_ISA_NAME,
+    .width = WIDTH,
+    .packed_size = DF_K(packed_size),
+    .pack = DF_K(pack),
+    .matmul = DF_K(matmul),
+    .unary = DF_K(unary),
+    .unary_grad = DF_K(unary_grad),
+    .binary = DF_K(binary),
+    .sum_rows = DF_K(sum_rows),
+    .sum_cols = DF_K(sum_cols),
+    .gru = DF_K(gru),
+    .gru_grad = DF_K(gru_grad),
+    .adamw = DF_K(adamw),
+    .lerp = DF_K(lerp),
+    .sum_squares = DF_K(sum_squares),
+};
