@@ -6,12 +6,14 @@
 // Programs come from the machine's own Debian or Ubuntu packages. Emscripten must be 3.1.69 or newer
 // (older ones emit relaxed-SIMD opcodes that no browser accepts), and Debian 12 has 3.1.6. There,
 // Debian 13's package and its dependencies are unpacked, not installed, into .tools/root.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const checkout = join(import.meta.dirname, '..');
+const checkout = fileURLToPath(new URL('..', import.meta.url));
 const tools = join(checkout, '.tools');
+const oldestNode = '20.19';
 const emscripten = { oldest: '3.1.69', suite: 'trixie' };
 
 /** What is needed: how to tell that it is here, and the Debian packages that bring it. */
@@ -35,6 +37,7 @@ const needs = {
 
 /** @param {'build' | 'test'} [purpose] */
 export function setUp(purpose = 'build') {
+  if (!newer(process.versions.node, oldestNode)) give(`please install Node ${oldestNode} or newer`);
   const missing = [...needs.build, ...(purpose === 'test' ? needs.test : [])]
     .filter(([isHere]) => !isHere())
     .flatMap(([, ...packages]) => packages);
@@ -52,7 +55,7 @@ function setUpEmscripten() {
 
   if (!newer(version('emcc'), emscripten.oldest)) {
     if (!program('apt-get')) {
-      give(`please install Emscripten ${emscripten.oldest} or newer (https://emscripten.org) on PATH`);
+      give(`please put Emscripten ${emscripten.oldest} or newer on PATH (https://emscripten.org)`);
     }
     updatePackageLists();
     if (!newer(packageVersion('emscripten'), emscripten.oldest)) return unpackEmscripten();
@@ -70,49 +73,52 @@ function unpackEmscripten() {
   if (!fs.existsSync(root)) {
     // The newest keyring, because the tree is signed with keys younger than this machine may be.
     install(['mmdebstrap', 'debian-archive-keyring']);
-    const unfinished = `${root}.${process.pid}`;
-    run(`unpack Debian ${emscripten.suite}'s Emscripten into .tools/root`, 'mmdebstrap', [
-      ...['--mode=chrootless', '--variant=extract', '--include=emscripten', ...proxyOptions()],
-      ...[emscripten.suite, unfinished, ...debianMirror()],
+    const unfinished = `${root}.unfinished`;
+    fs.rmSync(unfinished, { recursive: true, force: true });
+    run(`unpack Debian ${emscripten.suite}'s Emscripten into .tools/root`, [
+      ...words('mmdebstrap --mode=chrootless --variant=extract --include=emscripten'),
+      ...[...proxyOptions(), emscripten.suite, unfinished, ...debianMirror()],
     ]);
     fs.renameSync(unfinished, root);
-    fs.symlinkSync('../nodejs', join(usr, 'share/emscripten/node_modules')); // Debian's Node finds these itself
+    // Debian's own Node looks there by itself, others do not.
+    fs.symlinkSync('../nodejs', join(usr, 'share/emscripten/node_modules'));
   }
   const names = [
-    ...['emcc', 'em++', 'emar', 'emranlib', 'emnm', 'em-config', 'clang', 'clang++', 'wasm-ld'],
-    ...['llvm-ar', 'llvm-dwp', 'llvm-nm', 'llvm-objcopy', 'llvm-objdump', 'llvm-ranlib', 'llvm-strip'],
+    ...words('emcc em++ emar emranlib emnm em-config clang clang++ wasm-ld llvm-ar llvm-dwp'),
+    ...words('llvm-nm llvm-objcopy llvm-objdump llvm-ranlib llvm-strip'),
     ...fs.readdirSync(join(usr, 'bin')).filter((name) => /^wasm-[a-z-]+$/.test(name)), // Binaryen
   ];
   for (const name of names) fs.symlinkSync('../../tools/in-root.sh', join(tools, 'bin', name));
   if (!newer(version(join(tools, 'bin/emcc')), emscripten.oldest)) {
-    give('the unpacked Emscripten does not run: .tools/bin/emcc --version (delete .tools to start over)');
+    give('.tools/bin/emcc does not run (delete .tools to start over)');
   }
 }
 
 /** The mirror this machine gets Debian from, as a line of sources.list; none: mmdebstrap's own choice. */
 function debianMirror() {
-  const lists = output('apt-get', [
-    ...['indextargets', '--format', '$(LABEL) $(REPO_URI)', 'Created-By: Packages'],
-  ]);
+  const format = '$(LABEL) $(REPO_URI)';
+  const lists = output('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
   const mirror = lists.match(/^Debian (\S+)$/m);
   return mirror ? [`deb ${mirror[1]} ${emscripten.suite} main`] : [];
 }
 
 function proxyOptions() {
-  const proxies = output('apt-config', ['dump']).match(/^Acquire::https?::.*Proxy.* ".+";$/gim) ?? [];
+  const config = output('apt-config', ['dump']);
+  const proxies = config.match(/^Acquire::https?::.*Proxy.* ".+";$/gim) ?? [];
   return proxies.map((line) => `--aptopt=${line}`);
 }
 
 // ---- Packages --------------------------------------------------------------------------------------
 
-/** Runs a command as root: with sudo where we are not. Null where that is impossible. */
+/** What makes a command run as root; null where nothing does. */
 const asRoot = process.getuid?.() === 0 ? [] : program('sudo') ? ['sudo'] : null;
 let listsAreFresh = false;
 
 function updatePackageLists() {
   if (listsAreFresh || !asRoot) return;
   listsAreFresh = true; // even if some source does not answer: what is missing then, install() reports
-  spawnSync('sh', ['-c', [...asRoot, 'apt-get -q update'].join(' ')]);
+  const [command, ...args] = [...asRoot, ...words('apt-get -q update')];
+  spawnSync(command, args, { stdio: ['inherit', 'ignore', 'ignore'] });
 }
 
 /** @param {(string | (() => string))[]} packages a function names its package once the lists are fresh */
@@ -121,18 +127,17 @@ function install(packages) {
   if (program('apt-get')) updatePackageLists();
   const names = packages.map((name) => (typeof name === 'function' ? name() : name));
   if (!program('apt-get')) give(`please install ${names.join(', ')} (this machine has no apt-get)`);
-  if (!asRoot) give(`please run as root: apt-get install --no-install-recommends ${names.join(' ')}`);
-  run(`install ${names.join(', ')}`, ...splitHead([
-    ...[...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', 'install', '-y', '-q'],
-    ...['--no-install-recommends', '-o', 'DPkg::Lock::Timeout=300', ...names],
-  ]));
+  const install = 'apt-get install -y -q --no-install-recommends';
+  if (!asRoot) give(`please run as root: ${install} ${names.join(' ')}`);
+  const command = `env DEBIAN_FRONTEND=noninteractive ${install} -o DPkg::Lock::Timeout=300`;
+  run(`install ${names.join(', ')}`, [...asRoot, ...words(command), ...names]);
 }
 
 function setUpNodeModules() {
   const lock = fs.readFileSync(join(checkout, 'package-lock.json'), 'utf8');
   const stamp = join(checkout, 'node_modules/.installed-lock');
   if (fs.existsSync(stamp) && fs.readFileSync(stamp, 'utf8') === lock) return;
-  run('npm ci', 'npm', ['ci']);
+  run('npm ci', ['npm', 'ci']);
   fs.writeFileSync(stamp, lock);
 }
 
@@ -154,7 +159,8 @@ function version(name) {
 }
 
 function packageVersion(name) {
-  return output('apt-cache', ['policy', name]).match(/Candidate: (?:\d+:)?(\d+(\.\d+)+)/)?.[1] ?? '0';
+  const policy = output('apt-cache', ['policy', name]);
+  return policy.match(/Candidate: (?:\d+:)?(\d+(\.\d+)+)/)?.[1] ?? '0';
 }
 
 /** Is version a the same as b or newer? */
@@ -163,30 +169,30 @@ function newer(a, b) {
 }
 
 function clangMajor() {
-  const installed = version('clang').split('.')[0];
-  return installed !== '0' ? installed : output('apt-cache', ['depends', 'clang']).match(/clang-(\d+)/)?.[1];
+  const known = program('clang') ? version('clang') : output('apt-cache', ['depends', 'clang']);
+  return known.match(/(?:clang-|^)(\d+)/)?.[1];
 }
 
 function clangHas(runtime) {
   const arch = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
   const file = `libclang_rt.${runtime}-${arch}.a`;
-  return output('clang', [`-print-file-name=${file}`]).trim() !== file;
+  return fs.existsSync(output('clang', [`-print-file-name=${file}`]).trim());
 }
 
-function splitHead([command, ...args]) {
-  return [command, args];
+function words(command) {
+  return command.split(' ');
 }
 
 /** One line that says what is done and how long it took; on failure what failed, and its last words. */
-function run(title, command, args) {
+function run(title, [command, ...args]) {
   const start = Date.now();
   process.stdout.write(`set-up: ${title} ... `);
-  const options = { cwd: checkout, encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['inherit', 'pipe', 'pipe'] };
+  const options = { cwd: checkout, encoding: 'utf8', maxBuffer: 1 << 28 };
   const { status, error, stdout, stderr } = spawnSync(command, args, options);
   console.log(`${((Date.now() - start) / 1000).toFixed(0)} s`);
   if (status === 0) return;
-  const words = `${stdout ?? ''}${stderr ?? ''}${error ?? ''}`.trim().split('\n');
-  console.error(words.slice(-15).join('\n'));
+  const lines = `${stdout ?? ''}${stderr ?? ''}${error ?? ''}`.trim().split('\n');
+  console.error(lines.slice(-15).join('\n'));
   give(`this failed: ${[command, ...args].join(' ')}`);
 }
 
@@ -195,4 +201,4 @@ function give(reason) {
   process.exit(1);
 }
 
-if (process.argv[1] === import.meta.filename) setUp(process.argv[2]);
+if (process.argv[1] === fileURLToPath(import.meta.url)) setUp(process.argv[2]);
