@@ -343,7 +343,7 @@ static void resolve(df_plan *p) {
   for (int s = 0; s < p->step_count; s++) {
     const step_plan *from = &p->plans[s];
     df_step *to = &p->steps[s];
-    *to = (df_step){.op = from->op, .y = from->y, .act = from->act, .kernels = p->kernels};
+    *to = (df_step){.op = from->op, .y = from->y, .act = from->act, .transposed = from->transposed, .kernels = p->kernels};
     for (int j = 0; j < DF_MAX_SOURCES; j++) {
       df_tensor *t = from->src[j];
       if (t) to->src[j] = (df_operand){t, address(p, p->storage_of[root(t)->index]) + t->view_col, root(t)->cols};

@@ -3,7 +3,7 @@
 
 // src = A, B, bias (1,N) or NULL; i = {transpose A, transpose B}
 static void run(const df_step *s, int batch) {
-  bool ta = s->y->i[0];
+  bool ta = s->transposed;
   const df_tensor *a = s->src[0].t, *bias = s->src[2].t, *residual = s->src[3].t;
   int a_rows = df_rows(a, batch);
   df_matmul p = {
