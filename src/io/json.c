@@ -258,9 +258,10 @@ static int compare_keys(const void *a, const void *b) {
 
 // No two of the keys first .. may be equal. Sorted, so that a huge object takes no quadratic time.
 static df_status check_keys(reader *r, size_t first) {
-  open_key *keys = r->keys + first;
   size_t count = r->key_count - first;
-  if (count > 1) qsort(keys, count, sizeof *keys, compare_keys);
+  if (count == 0) return DF_OK;
+  open_key *keys = r->keys + first;
+  qsort(keys, count, sizeof *keys, compare_keys);
   r->key_count = first;
   for (size_t i = 1; i < count; i++) {
     if (strcmp(keys[i - 1].key, keys[i].key)) continue;
@@ -644,41 +645,58 @@ void df_json_put_bool(df_json_writer *w, const char *key, bool value) {
   append_text(w, value ? "true" : "false");
 }
 
+// Between the numbers of a row.
+static void append_gap(df_json_writer *w) { append_text(w, w->indent ? ", " : ","); }
+
 void df_json_put_floats(df_json_writer *w, const char *key, const float *values, int count) {
   begin_value(w, key);
   append(w, "[", 1);
   for (int i = 0; i < count; i++) {
-    if (i) append_text(w, w->indent ? ", " : ",");
+    if (i) append_gap(w);
     append_number(w, values[i], true);
   }
   append(w, "]", 1);
 }
 
-static bool is_flat(const df_json *array) {
-  for (const df_json *child = array->first; child; child = child->next)
+// A value without children.
+static void append_leaf(df_json_writer *w, const df_json *value) {
+  switch (value->kind) {
+  case DF_JSON_NULL: append_text(w, "null"); break;
+  case DF_JSON_BOOL: append_text(w, value->number != 0 ? "true" : "false"); break;
+  case DF_JSON_NUMBER: append_number(w, value->number, false); break;
+  case DF_JSON_STRING: append_string(w, value->string, (size_t)value->length); break;
+  case DF_JSON_ARRAY: append_text(w, "[]"); break;
+  case DF_JSON_OBJECT: append_text(w, "{}"); break;
+  }
+}
+
+static bool is_row(const df_json *value) { // an array without grandchildren
+  if (value->kind != DF_JSON_ARRAY) return false;
+  for (const df_json *child = value->first; child; child = child->next)
     if (child->first) return false;
   return true;
 }
 
 void df_json_put(df_json_writer *w, const char *key, const df_json *value) {
-  if (!value || value->kind == DF_JSON_NULL) {
-    df_json_put_string(w, key, NULL);
-  } else if (value->kind == DF_JSON_BOOL) {
-    df_json_put_bool(w, key, value->number != 0);
-  } else if (value->kind == DF_JSON_NUMBER) {
-    df_json_put_number(w, key, value->number);
-  } else if (value->kind == DF_JSON_STRING) {
+  static const df_json null = {.kind = DF_JSON_NULL};
+  if (!value) value = &null;
+  if (!value->first) {
     begin_value(w, key);
-    append_string(w, value->string, (size_t)value->length);
+    append_leaf(w, value);
+  } else if (is_row(value)) { // one line, as df_json_put_floats writes it
+    begin_value(w, key);
+    append_text(w, "[");
+    for (const df_json *child = value->first; child; child = child->next) {
+      append_leaf(w, child);
+      if (child->next) append_gap(w);
+    }
+    append_text(w, "]");
   } else {
     bool object = value->kind == DF_JSON_OBJECT;
-    int indent = w->indent;
     begin_children(w, key, object ? "{" : "[");
-    if (!object && is_flat(value)) w->indent = 0; // numbers go in one line
     for (const df_json *child = value->first; child; child = child->next)
       df_json_put(w, child->key, child);
     end_children(w, object ? "}" : "]");
-    w->indent = indent;
   }
 }
 
