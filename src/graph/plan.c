@@ -449,7 +449,7 @@ df_status df_plan_bind(df_plan *p, const df_tensor *t, float *memory, df_error *
 static void poison(const df_plan *p, int s, bool after) {
   for (int i = 0; i < p->storage_count; i++) {
     const storage *st = &p->storages[i];
-    if (st->outside || st->end == FOREVER) continue;
+    if (st->outside) continue;
     if (!after && st->begin == s) ASAN_UNPOISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
     if (after && st->end == s) ASAN_POISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
   }
