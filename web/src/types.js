@@ -1,6 +1,4 @@
-// What goes in and comes out of the package, as types. No code.
-//
-//   import { loadModel, levelTable, features, DfError } from 'diffusion-forcing';
+// What goes into the package and comes out of it, as types. No code. The classes are in model.js, sampler.js, errors.js.
 //
 // Letters: B sequences in a batch, T tokens (columns of the level table), F frames per token (the frame stack),
 // C fields per frame, S sampling steps, E external condition, O observation.
@@ -8,9 +6,14 @@
 
 /** @typedef {'simd' | 'relaxed'} Build */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
-/** @typedef {ArrayLike<number> | ReadonlyArray<ArrayLike<number>> | ReadonlyArray<Frame>} Values
- *    Numbers in data units: flat, or one array or one object per frame. */
-/** @typedef {Record<string, number>} Frame  A frame by the names of its fields: { dx: 3, dy: -1, pen: 0 } */
+/**
+ * Numbers in data units: flat, or one array or one object per frame.
+ * @typedef {ArrayLike<number> | ReadonlyArray<ArrayLike<number>> | ReadonlyArray<Frame>} Values
+ */
+/**
+ * A frame by the names of its fields: { dx: 3, dy: -1, pen: 0 }
+ * @typedef {Record<string, number>} Frame
+ */
 
 /**
  * @typedef {object} LoadOptions
@@ -35,8 +38,8 @@
 /**
  * Every field is optional: what is left out is the model's own sampling setting (model.defaults).
  * @typedef {object} SamplerOptions
- * @property {number | 'drawn'} [length]  tokens; 'drawn': the model's stop head decides (default if it has one);
- *   Infinity: tokens leave as they become clean and memory stays constant. Default: maxLength
+ * @property {number | 'drawn'} [length]  tokens; 'drawn': the model's stop head decides; Infinity: tokens leave as they
+ *   become clean and memory stays constant. Default: 'drawn' if the model has a stop head, else maxLength
  * @property {number} [maxLength]  tokens at most, for drawn lengths
  * @property {Schedule} [schedule]
  * @property {number} [steps]  S, 1 to K
@@ -52,8 +55,7 @@
  * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own, (rows, length),
  *   entries 0 to S; sets schedule: 'custom' and, from nested rows, length
  * @property {boolean} [allowRenoise]  columns of the table may rise
- * @property {ReadonlyArray<number> | Float32Array} [conditions]  (length, E) external conditions for all sequences;
- *   the same as sampler.condition(0, conditions)
+ * @property {Values} [conditions]  (length, E) external conditions for all sequences: sampler.condition(0, conditions)
  * @property {AbortSignal | null} [signal]  for all steps of this sampler that are given no signal of their own
  */
 
@@ -80,7 +82,7 @@
  * @property {number} clean  tokens before this one are clean in all sequences
  * @property {number} cells  network passes so far
  * @property {boolean} done  no row is left
- * @property {number} ms  time of this row; 0 for a row that sampler.state() gives
+ * @property {number} ms  time that the last row took; 0 before the first
  */
 
 /**
@@ -128,51 +130,11 @@
  */
 
 /**
- * loadModel(source, options) gives a Model. source: a URL, a path (Node), a Response, a Blob or bytes.
- * @typedef {object} Model
- * @property {any} config  the model's config.json
- * @property {ModelInfo} info
- * @property {readonly Field[]} fields  of a frame (C)
- * @property {number} frameStack  frames per token (F)
- * @property {number} levels  noise levels in training (K)
- * @property {number} conditionSize  floats of external condition per token (E); 0: none
- * @property {number} observationSize  floats of the first observation (O); 0: none
- * @property {boolean} stopHead  the model can tell when a sequence ends: length 'drawn'
- * @property {Defaults} defaults
- * @property {(options?: SamplerOptions) => Sampler} sampler  at once; its errors come with the first awaited call
- * @property {(row: Row, options?: FramesOptions) => Frame[]} frames  the frames of one sequence that are present,
- *   by field name, data units, binary fields as 0 or 1: for (const { dx, dy, pen } of model.frames(row)) ...
- * @property {(options: TableOptions) => Promise<LevelTable>} levelTable
- * @property {() => Promise<Memory>} memory
- * @property {() => void} dispose  of its samplers too; also Symbol.dispose; a second call does nothing
- */
-/**
  * @typedef {object} FramesOptions
  * @property {number} [sequence]  of the batch. Default 0
  * @property {'tokens' | 'estimate'} [of]  the noisy tokens or the estimate of the clean ones. Default 'tokens'
  */
 
-/**
- * Calls that return the sampler (keep, condition, observe, restart) are done in order; wrong types throw at once, and
- * what the library finds wrong rejects the next awaited call (ready, step, run, the next row of an iteration).
- * After dispose every call but dispose throws a DfError WRONG_STATE.
- * @typedef {object} Sampler
- * @property {(token: number, values: Values, options?: KeepOptions) => Sampler} keep  frames from this token on stay as
- *   given, over as many tokens as they fill; only the last token of a known length may be filled in part
- * @property {(token: number, values: ArrayLike<number>, options?: SequenceOptions) => Sampler} condition
- *   (n, E) conditions of the tokens from this one on
- * @property {(values: ArrayLike<number>, options?: SequenceOptions) => Sampler} observe  (O) what is seen first
- * @property {(seed?: number | bigint) => Sampler} restart  back to row 0, with everything kept; without a seed the same again
- * @property {() => Promise<SamplerInfo>} ready  all calls so far are done
- * @property {() => Promise<Row>} state  the sequences as they are, without a step; row 0 is the start noise
- * @property {(options?: StepOptions) => Promise<Row>} step  one row further; rejects with WRONG_STATE once done
- * @property {(options?: StepOptions) => Promise<Row>} run  all rows that are left
- * @property {(options?: StepOptions) => AsyncGenerator<Row, void, void>} iterate  row by row; a break, an abort or an
- *   error leaves the sampler where it is, a new iteration goes on from there
- * @property {() => AsyncGenerator<Row, void, void>} [Symbol.asyncIterator]  the same: for await (const row of sampler)
- * @property {boolean} done  no row was left after the last awaited call
- * @property {() => void} dispose  also Symbol.dispose; a second call does nothing
- */
 /**
  * @typedef {object} SequenceOptions
  * @property {number} [sequence]  of the batch. Default: all of them
@@ -210,14 +172,8 @@
  * @property {boolean} relaxed  faster
  */
 
-/**
- * DfError extends Error: what the package throws, except for signal.reason on an abort.
- * @typedef {object} DfErrorFields
- * @property {string} code  NO_MEMORY, BAD_ARGUMENT, BAD_SHAPE, BAD_VALUE, BAD_FILE, BAD_CONFIG, BAD_TABLE,
- *   NOT_SUPPORTED, WRONG_STATE, IO (src/base/status.h)
- * @property {string} message  what was expected and what was found
- * @property {string} hint  what to do about it; may be empty
- * @property {unknown} [cause]
- */
+/** @typedef {import('./model.js').Model} Model */
+/** @typedef {import('./sampler.js').Sampler} Sampler */
+/** @typedef {import('./read.js').Source} Source */
 
 export {};

@@ -1,0 +1,40 @@
+// Makes web/dist, the npm package, from web/src and the two wasm modules of build/wasm.
+//
+//   node web/build.mjs            (npm run build makes the wasm modules first)
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+const dist = 'web/dist';
+const modules = ['df.simd.wasm', 'df.relaxed.wasm'];
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist, { recursive: true });
+for (const name of modules) copyFileSync(`build/wasm/${name}`, `${dist}/${name}`);
+
+/** Bundles one entry. new URL('./file', import.meta.url) stays as it is, for the user's bundler. */
+const bundle = (entry, define) =>
+  build({
+    entryPoints: [`web/src/${entry}`],
+    outdir: dist,
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    minifySyntax: true,
+    charset: 'utf8',
+    define,
+    logLevel: 'warning',
+  });
+
+await bundle('worker.js');
+await bundle('index.js');
+const [simd, relaxed] = modules.map((name) => readFileSync(`${dist}/${name}`, 'base64'));
+await bundle('inline.js', {
+  DF_SIMD_WASM: JSON.stringify(simd),
+  DF_RELAXED_WASM: JSON.stringify(relaxed),
+  DF_WORKER_JS: JSON.stringify(readFileSync(`${dist}/worker.js`, 'utf8')),
+});
+
+execFileSync('node_modules/.bin/tsc', { stdio: 'inherit' }); // the .d.ts files

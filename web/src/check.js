@@ -1,0 +1,144 @@
+// Checks of types: what the wasm side cannot see. Ranges are checked there.
+/** @import { Frame, SamplerOptions, Values } from './types.js' */
+import { DfError, badArgument } from './errors.js';
+
+const kinds = {
+  maxLength: 'number',
+  steps: 'number',
+  uncertainty: 'number',
+  eta: 'number',
+  stabilization: 'number',
+  batch: 'number',
+  sequence: 'number',
+  schedule: 'string',
+  ancestral: 'boolean',
+  posterior: 'boolean',
+  allowRenoise: 'boolean',
+};
+const others = ['length', 'seed', 'table', 'conditions', 'signal'];
+
+/**
+ * @param {SamplerOptions} options
+ * @returns {SamplerOptions} a copy that can be sent to a worker
+ */
+export function checkOptions(options) {
+  /** @type {any} */
+  const out = {};
+  for (const [name, value] of Object.entries(options)) {
+    const kind = kinds[/** @type {keyof typeof kinds} */ (name)];
+    if (!kind && !others.includes(name)) {
+      throw badArgument(
+        'options',
+        `some of ${[...Object.keys(kinds), ...others].join(', ')}`,
+        name,
+      );
+    }
+    if (value === undefined || name === 'signal' || name === 'conditions') continue;
+    if (kind && (typeof value !== kind || Number.isNaN(value)))
+      throw badArgument(name, `a ${kind}`, value);
+    out[name] = value;
+  }
+  if (out.seed !== undefined) checkSeed(out.seed);
+  if (out.table) {
+    if (out.schedule !== undefined && out.schedule !== 'custom')
+      throw badArgument('schedule', 'custom beside a table', out.schedule);
+    out.schedule = 'custom';
+    if (!(out.table instanceof Int32Array)) {
+      out.length ??= out.table[0]?.length;
+      out.table = checkTable(out.table, out.length);
+    }
+    if (!(out.table.length / out.length >= 1) || out.table.length % out.length) {
+      throw badArgument('table', `rows of length ${out.length}`, `${out.table.length} entries`);
+    }
+  }
+  if (out.length !== undefined && out.length !== 'drawn' && !(out.length >= 1)) {
+    throw badArgument('length', "a number of tokens, 'drawn' or Infinity", out.length);
+  }
+  return out;
+}
+
+/**
+ * @param {any} rows
+ * @param {number} length
+ */
+function checkTable(rows, length) {
+  if (!Array.isArray(rows)) throw badArgument('table', 'an Int32Array or an array of rows', rows);
+  for (const [m, row] of rows.entries()) {
+    if (row?.length !== length) throw badArgument(`table[${m}]`, `${length} entries`, row?.length);
+    for (const [t, level] of Array.from(row).entries()) {
+      if (!Number.isInteger(level)) throw badArgument(`table[${m}][${t}]`, 'an integer', level);
+    }
+  }
+  return Int32Array.from(rows.flatMap((row) => Array.from(row)));
+}
+
+/** @param {unknown} seed */
+export function checkSeed(seed) {
+  const good =
+    typeof seed === 'bigint'
+      ? BigInt.asUintN(64, seed) === seed
+      : Number.isSafeInteger(seed) && Number(seed) >= 0;
+  if (!good)
+    throw badArgument('seed', 'an integer from 0 (beyond 2^53 a BigInt, up to 2^64 - 1)', seed);
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+export function checkInteger(name, value) {
+  if (!Number.isSafeInteger(value)) throw badArgument(name, 'an integer', value);
+}
+
+/**
+ * Flattens values to float32, a whole number of pieces of names.length each.
+ * @param {string} what for messages
+ * @param {Values} values
+ * @param {readonly string[]} names of the numbers of a piece
+ * @returns {Float32Array}
+ */
+export function checkValues(what, values, names) {
+  if (typeof values !== 'object' || values === null || !('length' in values)) {
+    throw badArgument(what, 'an array of numbers', values);
+  }
+  const nested = typeof values[0] === 'object';
+  const numbers = nested
+    ? Array.from(/** @type {ArrayLike<any>} */ (values)).flatMap((piece, i) =>
+        flatten(what, piece, i, names),
+      )
+    : /** @type {ArrayLike<number>} */ (values);
+  if (!ArrayBuffer.isView(numbers)) {
+    const wrong = Array.from(numbers).findIndex((x) => typeof x !== 'number');
+    if (wrong >= 0) throw badArgument(`${what}[${wrong}]`, 'a number', numbers[wrong]);
+  }
+  if (numbers.length === 0 || numbers.length % names.length) {
+    const expected = `${names.length} numbers (${names.join(', ')})`;
+    throw new DfError(
+      'BAD_SHAPE',
+      `${what}: expected ${expected} or a multiple, found ${numbers.length}`,
+    );
+  }
+  return Float32Array.from(numbers);
+}
+
+/**
+ * @param {string} what
+ * @param {ArrayLike<number> | Frame} piece
+ * @param {number} i
+ * @param {readonly string[]} names
+ */
+function flatten(what, piece, i, names) {
+  if (piece && 'length' in piece) {
+    if (piece.length !== names.length)
+      throw new DfError(
+        'BAD_SHAPE',
+        `${what}[${i}]: expected ${names.length} numbers, found ${piece.length}`,
+      );
+    return Array.from(/** @type {ArrayLike<number>} */ (piece));
+  }
+  return names.map((name) => {
+    const x = /** @type {Frame} */ (piece)?.[name];
+    if (typeof x !== 'number') throw badArgument(`${what}[${i}].${name}`, 'a number', x);
+    return x;
+  });
+}

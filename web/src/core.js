@@ -1,0 +1,415 @@
+/** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo, SamplerOptions, Schedule, TableOptions } from './types.js' */
+import { DfError, badArgument } from './errors.js';
+
+/**
+ * What a model tells of itself when it is opened.
+ * @typedef {object} Facts
+ * @property {string} version
+ * @property {string} isa
+ * @property {any} config
+ * @property {number} parameters
+ * @property {number} bytes
+ * @property {number} levels
+ * @property {number} frameStack
+ * @property {Field[]} fields
+ * @property {number} conditionSize
+ * @property {number} observationSize
+ * @property {boolean} stopHead
+ * @property {Defaults} defaults
+ */
+
+/**
+ * One wasm instance with at most one model in it: src/wasm/exports.c as methods that throw. The methods are also the
+ * protocol between page and worker, so arguments and results can be cloned. Samplers go by numbers that the caller
+ * gives them.
+ */
+export class Engine {
+  /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
+  #samplers = new Map();
+  #model = 0;
+  /** @type {Schedule[]} */
+  #schedules = [];
+  /** @type {Defaults | undefined} */
+  #defaults;
+
+  /** @param {BufferSource | WebAssembly.Module} wasm */
+  static async create(wasm) {
+    try {
+      const result = await WebAssembly.instantiate(/** @type {BufferSource} */ (wasm), {});
+      return new Engine('instance' in result ? /** @type {any} */ (result).instance : result);
+    } catch (cause) {
+      throw new DfError(
+        'NOT_SUPPORTED',
+        `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
+        {
+          cause,
+          hint: "Is it the file of this version and build? A Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+        },
+      );
+    }
+  }
+
+  /** @param {WebAssembly.Instance} instance */
+  constructor(instance) {
+    /** @type {any} */
+    this.c = instance.exports;
+    this.c._initialize?.();
+    for (let i = 0, at; (at = this.c.schedule_name(i)); i++) {
+      this.#schedules.push(/** @type {Schedule} */ (this.#text(at)));
+    }
+  }
+
+  // ---- Memory. Growing it detaches all views, so they are made when they are needed. ----
+
+  /**
+   * @param {number} at
+   * @param {number} n
+   */
+  #doubles(at, n) {
+    return new Float64Array(this.c.memory.buffer, at, n);
+  }
+
+  /** @param {number} at */
+  #text(at) {
+    const bytes = new Uint8Array(this.c.memory.buffer, at);
+    return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+  }
+
+  /**
+   * Calls `use` with the address of a copy of the pieces.
+   * @template T
+   * @param {ArrayBufferView[]} pieces
+   * @param {(at: number) => T} use
+   */
+  #lend(pieces, use) {
+    const at = this.c.alloc(pieces.reduce((sum, piece) => sum + piece.byteLength, 0));
+    if (!at) throw this.#error();
+    try {
+      let end = at;
+      for (const { buffer, byteOffset, byteLength } of pieces) {
+        new Uint8Array(this.c.memory.buffer, end, byteLength).set(
+          new Uint8Array(buffer, byteOffset, byteLength),
+        );
+        end += byteLength;
+      }
+      return use(at);
+    } finally {
+      this.c.free(at);
+    }
+  }
+
+  /** The error that the last call left. */
+  #error() {
+    const code = this.c.error_code();
+    return new DfError(this.#text(this.c.status_name(code)), this.#text(this.c.error_message()), {
+      hint: this.#text(this.c.status_text(code)),
+    });
+  }
+
+  /** @param {number} status */
+  #check(status) {
+    if (status) throw this.#error();
+  }
+
+  /** @returns {Memory} */
+  memory() {
+    return { heap: this.c.memory.buffer.byteLength, used: this.c.used() };
+  }
+
+  // ---- Model ----
+
+  /**
+   * @param {Uint8Array[]} file in pieces
+   * @returns {Facts}
+   */
+  open(file) {
+    const { c } = this;
+    const size = file.reduce((sum, piece) => sum + piece.length, 0);
+    const model = this.#lend(file, (at) => c.model_open(at, size));
+    if (!model) throw this.#error();
+    this.#model = model;
+    const [
+      parameters,
+      bytes,
+      levels,
+      frameStack,
+      fieldCount,
+      conditionSize,
+      observationSize,
+      stopHead,
+      ...sampling
+    ] = this.#doubles(c.model_numbers(model), 14);
+    const [schedule, steps, uncertainty, eta, stabilization, maxLength] = sampling;
+    this.#defaults = {
+      schedule: this.#schedules[schedule],
+      steps,
+      uncertainty,
+      eta,
+      stabilization,
+      maxLength,
+    };
+    return {
+      version: this.#text(c.version()),
+      isa: this.#text(c.isa()),
+      config: JSON.parse(this.#text(c.model_config(model))),
+      parameters,
+      bytes,
+      levels,
+      frameStack,
+      fields: Array.from({ length: fieldCount }, (_, i) => this.#field(i)),
+      conditionSize,
+      observationSize,
+      stopHead: stopHead === 1,
+      defaults: this.#defaults,
+    };
+  }
+
+  /**
+   * @param {number} i
+   * @returns {Field}
+   */
+  #field(i) {
+    const [mean, std, binary, threshold] = this.#doubles(this.c.field_numbers(this.#model, i), 4);
+    return {
+      name: this.#text(this.c.field_name(this.#model, i)),
+      mean,
+      std,
+      binary: binary === 1,
+      threshold,
+    };
+  }
+
+  // ---- Sampler ----
+
+  /**
+   * @param {number} id
+   * @param {SamplerOptions} options whose types were checked (sampler.js)
+   */
+  create(id, options) {
+    const {
+      batch = 1,
+      length,
+      maxLength,
+      schedule,
+      steps,
+      uncertainty,
+      eta,
+      stabilization,
+      sequence,
+    } = options;
+    const table = options.table && /** @type {Int32Array} */ (options.table);
+    // Numbers that are left out become NaN, which exports.c turns into the model's defaults.
+    const create = (/** @type {number} */ at) =>
+      this.c.sampler_create(
+        this.#model,
+        batch,
+        length === 'drawn' ? 0 : length === Infinity ? -1 : length,
+        maxLength,
+        schedule === undefined ? NaN : this.#schedule(schedule),
+        steps,
+        uncertainty,
+        eta,
+        options.ancestral ? 1 : 0,
+        options.posterior ? 1 : 0,
+        stabilization,
+        BigInt(options.seed ?? 0),
+        sequence ?? 0,
+        at,
+        table ? table.length / /** @type {number} */ (length) : 0,
+        options.allowRenoise ? 1 : 0,
+      );
+    const at = table ? this.#lend([table], create) : create(0);
+    if (!at) throw this.#error();
+    this.#samplers.set(id, { at, options, steps: steps ?? this.#defaults?.steps ?? 0, ms: 0 });
+  }
+
+  /** @param {number} id */
+  #sampler(id) {
+    const sampler = this.#samplers.get(id);
+    if (!sampler) throw new DfError('WRONG_STATE', 'the sampler was disposed of');
+    return sampler;
+  }
+
+  /** @param {number} id */
+  free(id) {
+    const sampler = this.#samplers.get(id);
+    this.#samplers.delete(id);
+    if (sampler) this.c.sampler_free(sampler.at);
+  }
+
+  /**
+   * Runs `call` for one sequence of the batch, or (undefined) for all.
+   * @param {number} id
+   * @param {number | undefined} sequence
+   * @param {(at: number, b: number) => void} call
+   */
+  #each(id, sequence, call) {
+    const { at, options } = this.#sampler(id);
+    if (sequence !== undefined) return call(at, sequence);
+    for (let b = 0; b < (options.batch ?? 1); b++) call(at, b);
+  }
+
+  /**
+   * @param {number} id
+   * @param {number} token
+   * @param {Float32Array} values (n, C), over as many tokens as they fill
+   * @param {number} fields C
+   * @param {number} frameStack
+   * @param {number} [sequence]
+   */
+  keep(id, token, values, fields, frameStack, sequence) {
+    const frames = values.length / fields;
+    this.#lend([values], (from) =>
+      this.#each(id, sequence, (at, b) => {
+        for (let f = 0, t = token; f < frames; f += frameStack, t++) {
+          this.#check(
+            this.c.sampler_keep(at, b, t, from + 4 * fields * f, Math.min(frameStack, frames - f)),
+          );
+        }
+      }),
+    );
+  }
+
+  /**
+   * @param {number} id
+   * @param {number} token
+   * @param {Float32Array} values (n, E)
+   * @param {number} size E
+   * @param {number} [sequence]
+   */
+  condition(id, token, values, size, sequence) {
+    this.#lend([values], (from) =>
+      this.#each(id, sequence, (at, b) => {
+        for (let n = 0; n < values.length / size; n++) {
+          this.#check(this.c.sampler_condition(at, b, token + n, from + 4 * size * n));
+        }
+      }),
+    );
+  }
+
+  /**
+   * @param {number} id
+   * @param {Float32Array} values (O)
+   * @param {number} [sequence]
+   */
+  observe(id, values, sequence) {
+    this.#lend([values], (from) =>
+      this.#each(id, sequence, (at, b) => this.#check(this.c.sampler_observe(at, b, from))),
+    );
+  }
+
+  /**
+   * @param {number} id
+   * @param {number | bigint} [seed]
+   */
+  restart(id, seed) {
+    const sampler = this.#sampler(id);
+    if (seed !== undefined) sampler.options.seed = seed;
+    sampler.ms = 0;
+    this.c.sampler_restart(sampler.at, BigInt(sampler.options.seed ?? 0));
+  }
+
+  /**
+   * @param {number} id
+   * @returns {SamplerInfo & { done: boolean }}
+   */
+  info(id) {
+    const { rows, columns, batch, steps, done } = this.state(id);
+    return { bytes: this.c.sampler_bytes(this.#sampler(id).at), rows, columns, batch, steps, done };
+  }
+
+  /**
+   * @param {number} id
+   * @returns {Row}
+   */
+  step(id) {
+    const sampler = this.#sampler(id);
+    const start = performance.now();
+    this.#check(this.c.sampler_step(sampler.at));
+    sampler.ms = performance.now() - start;
+    return this.state(id);
+  }
+
+  /**
+   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is left.
+   * @param {number} id
+   * @param {number} budget
+   */
+  advance(id, budget) {
+    const { at } = this.#sampler(id);
+    for (const start = performance.now(); !this.c.sampler_done(at); this.step(id)) {
+      if (performance.now() - start > budget) return false;
+    }
+    return true;
+  }
+
+  /**
+   * @param {number} id
+   * @returns {Row} views of the memory
+   */
+  state(id) {
+    const { at, steps, ms } = this.#sampler(id);
+    const [
+      row,
+      rows,
+      batch,
+      columns,
+      first,
+      frameStack,
+      fields,
+      levels,
+      values,
+      estimate,
+      frames,
+      lengths,
+      clean,
+      cells,
+    ] = this.#doubles(this.c.sampler_state(at), 14);
+    const { buffer } = this.c.memory;
+    const tokens = batch * columns;
+    return {
+      row,
+      rows: rows < 0 ? Infinity : rows,
+      batch,
+      columns,
+      first,
+      steps,
+      frameStack,
+      fields,
+      levels: new Int32Array(buffer, levels, tokens),
+      tokens: new Float32Array(buffer, values, tokens * frameStack * fields),
+      estimate: new Float32Array(buffer, estimate, tokens * frameStack * fields),
+      frames: new Int32Array(buffer, frames, tokens),
+      lengths: new Int32Array(buffer, lengths, batch),
+      clean,
+      cells,
+      done: this.c.sampler_done(at) === 1,
+      ms,
+    };
+  }
+
+  // ---- Level tables ----
+
+  /** @param {string} name */
+  #schedule(name) {
+    const i = this.#schedules.indexOf(/** @type {Schedule} */ (name));
+    if (i < 0) throw badArgument('schedule', this.#schedules.join(', '), name);
+    return i;
+  }
+
+  /**
+   * @param {TableOptions} options
+   * @returns {LevelTable}
+   */
+  levelTable({ schedule, length, steps, uncertainty = 1 }) {
+    const i = this.#schedule(schedule);
+    const rows = this.c.levels_rows(i, length, steps, uncertainty);
+    if (rows < 0) throw this.#error();
+    const levels = new Int32Array(rows * length);
+    this.#lend([levels], (at) => {
+      this.#check(this.c.levels_fill(i, length, steps, uncertainty, at));
+      levels.set(new Int32Array(this.c.memory.buffer, at, levels.length));
+    });
+    return { rows, columns: length, steps, levels };
+  }
+}

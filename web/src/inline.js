@@ -1,0 +1,22 @@
+// The package in one file: both WebAssembly files and the worker are inside.
+/** @import { Build } from './types.js' */
+/* global DF_SIMD_WASM, DF_RELAXED_WASM, DF_WORKER_JS */
+import { load, tableWithoutModel, workerFromText } from './load.js';
+
+export { DfError } from './errors.js';
+export { features } from './features.js';
+export * from './types.js';
+
+const files = {
+  wasm: (/** @type {Build} */ build) =>
+    Uint8Array.from(atob(build === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), (c) =>
+      c.charCodeAt(0),
+    ),
+  workers: [() => workerFromText(DF_WORKER_JS)],
+};
+
+/** @type {typeof import('./index.js').loadModel} */
+export const loadModel = (source, options = {}) => load(files, source, options);
+
+/** @type {typeof import('./index.js').levelTable} */
+export const levelTable = (options) => tableWithoutModel(files, options);

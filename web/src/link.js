@@ -1,0 +1,122 @@
+import { Engine } from './core.js';
+import { DfError } from './errors.js';
+
+/**
+ * A way to call an engine, in this thread or in a worker. Calls are done in the order in which they are made.
+ * @typedef {object} Link
+ * @property {boolean} worker
+ * @property {(method: string, args?: any[], transfer?: Transferable[]) => Promise<any>} call
+ * @property {() => void} close  calls without an answer are rejected
+ */
+
+/** Ms of computing in the calling thread after which it is given back for a moment, to draw and to hear of aborts. */
+export const SLICE = 12;
+
+/**
+ * @param {BufferSource | WebAssembly.Module} wasm
+ * @returns {Promise<Link>}
+ */
+export async function localLink(wasm) {
+  /** @type {Engine | null} */
+  let engine = await Engine.create(wasm);
+  let rested = performance.now();
+  return {
+    worker: false,
+    async call(method, args = []) {
+      if (!engine) throw new DfError('WRONG_STATE', 'the model was disposed of');
+      let result;
+      try {
+        result = /** @type {any} */ (engine)[method](...args);
+      } catch (error) {
+        throw toDfError(/** @type {Error} */ (error));
+      }
+      if (performance.now() - rested > SLICE) {
+        await nextTurn();
+        rested = performance.now();
+      }
+      return result;
+    },
+    close: () => void (engine = null),
+  };
+}
+
+/**
+ * Rejects if the worker cannot be started.
+ * @param {Worker} worker
+ * @param {BufferSource | WebAssembly.Module} wasm
+ * @returns {Promise<Link>}
+ */
+export async function workerLink(worker, wasm) {
+  /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
+  const waiting = new Map();
+  let calls = 0;
+  /** @type {DfError | null} */
+  let closed = null;
+
+  /** @param {DfError} reason */
+  const close = (reason) => {
+    closed ??= reason;
+    worker.terminate();
+    for (const { reject } of waiting.values()) reject(closed);
+    waiting.clear();
+  };
+
+  /** @type {Link} */
+  const link = {
+    worker: true,
+    call: (method, args = [], transfer = []) =>
+      new Promise((resolve, reject) => {
+        if (closed) throw closed;
+        waiting.set(++calls, { resolve, reject });
+        worker.postMessage({ id: calls, method, args }, transfer);
+      }),
+    close: () => close(new DfError('WRONG_STATE', 'the model was disposed of')),
+  };
+  worker.addEventListener('message', ({ data: { id, result, error } }) => {
+    const call = waiting.get(id);
+    waiting.delete(id);
+    if (error) call?.reject(toDfError(error));
+    else call?.resolve(result);
+  });
+  worker.addEventListener('error', (event) => {
+    event.preventDefault?.(); // told to the caller, not to the console
+    close(
+      new DfError(
+        'WRONG_STATE',
+        `the worker failed: ${event.message ?? 'its script does not load'}`,
+      ),
+    );
+  });
+  try {
+    await link.call('start', [wasm]);
+  } catch (error) {
+    link.close();
+    throw error;
+  }
+  return link;
+}
+
+/**
+ * @param {{ name: string, message: string, code?: string, hint?: string, cause?: unknown }} error
+ */
+function toDfError(error) {
+  if (error instanceof DfError) return error;
+  const { message, code, hint, cause } = error;
+  if (code) return new DfError(code, message, { hint, cause });
+  return new DfError('WRONG_STATE', `the engine broke: ${message}`, {
+    cause: error,
+    hint: 'This is a mistake in diffusion-forcing: please report it. The model is not usable any more.',
+  });
+}
+
+/** Lets the event loop run once: timers, input, drawing. */
+function nextTurn() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve(undefined);
+    };
+    port2.postMessage(null);
+  });
+}

@@ -1,0 +1,242 @@
+/** @import { KeepOptions, Row, SamplerInfo, SamplerOptions, SequenceOptions, StepOptions, Values } from './types.js' */
+/** @import { Link } from './link.js' */
+/** @import { Model } from './model.js' */
+import { checkInteger, checkOptions, checkSeed, checkValues } from './check.js';
+import { DfError, badArgument } from './errors.js';
+import { SLICE } from './link.js';
+
+const symbolDispose = /** @type {typeof Symbol.dispose} */ (
+  Symbol.dispose ?? Symbol.for('Symbol.dispose')
+);
+
+/**
+ * Sequences on their way from noise to data; made by model.sampler().
+ *
+ * Calls that return the sampler (keep, condition, observe, restart) are done in order. Wrong types throw at once; what
+ * the library finds wrong rejects the next awaited call (ready, state, step, run, the next row of an iteration), and
+ * the call that was wrong has changed nothing. After dispose() every other call fails with WRONG_STATE.
+ */
+export class Sampler {
+  #model;
+  #link;
+  #id;
+  #signal;
+  #forget;
+  #done = false;
+  #disposed = false;
+  /** Settles when all calls so far are done. @type {Promise<unknown>} */
+  #last = Promise.resolve();
+  /** Why it could not be made. @type {unknown} */
+  #broken;
+  /** Of calls that nobody awaited. @type {unknown[]} */
+  #failures = [];
+
+  /**
+   * @internal
+   * @param {Model} model
+   * @param {Link} link
+   * @param {number} id
+   * @param {SamplerOptions} options
+   * @param {(sampler: Sampler) => void} forget called by dispose
+   */
+  constructor(model, link, id, options, forget) {
+    const checked = checkOptions(options);
+    checked.length ??= model.stopHead ? 'drawn' : (checked.maxLength ?? model.defaults.maxLength);
+    this.#model = model;
+    this.#link = link;
+    this.#id = id;
+    this.#signal = options.signal;
+    this.#forget = forget;
+    this.#last = link.call('create', [id, checked]).catch((error) => (this.#broken = error));
+    if (options.conditions) this.condition(0, options.conditions);
+  }
+
+  /**
+   * Known tokens: frames from this token on stay as given, at the start, in the middle or at the end of the sequence,
+   * over as many tokens as they fill. Only the last token of a known length may be filled in part. Before the first step.
+   * @param {number} token
+   * @param {Values} values in data units: (n, C) flat, or one array or one object per frame
+   * @param {KeepOptions} [options]
+   */
+  keep(token, values, { sequence, frames } = {}) {
+    const { fields, frameStack } = this.#model;
+    let floats = checkValues(
+      'values',
+      values,
+      fields.map((field) => field.name),
+    );
+    checkInteger('token', token);
+    if (frames !== undefined) {
+      checkInteger('frames', frames);
+      if (frames < 1 || frames * fields.length > floats.length)
+        throw badArgument('frames', `1 to ${floats.length / fields.length}`, frames);
+      floats = floats.subarray(0, frames * fields.length);
+    }
+    return this.#queue('keep', token, floats, fields.length, frameStack, this.#sequence(sequence));
+  }
+
+  /**
+   * External conditions (n, E) of the tokens from this one on. A model that has conditions needs one for every token.
+   * @param {number} token
+   * @param {Values} values
+   * @param {SequenceOptions} [options]
+   */
+  condition(token, values, { sequence } = {}) {
+    const { conditionSize } = this.#model;
+    if (!conditionSize)
+      throw new DfError('BAD_ARGUMENT', 'condition: this model takes no conditions');
+    const floats = checkValues('values', values, numbered(conditionSize));
+    checkInteger('token', token);
+    return this.#queue('condition', token, floats, conditionSize, this.#sequence(sequence));
+  }
+
+  /**
+   * What is seen first (O), for a model that encodes its first state from an observation.
+   * @param {Values} values
+   * @param {SequenceOptions} [options]
+   */
+  observe(values, { sequence } = {}) {
+    const { observationSize } = this.#model;
+    if (!observationSize)
+      throw new DfError('BAD_ARGUMENT', 'observe: this model takes no observation');
+    const floats = checkValues('values', values, numbered(observationSize));
+    if (floats.length !== observationSize) {
+      throw new DfError(
+        'BAD_SHAPE',
+        `observe: expected ${observationSize} numbers, found ${floats.length}`,
+      );
+    }
+    return this.#queue('observe', floats, this.#sequence(sequence));
+  }
+
+  /**
+   * Back to row 0 with the same options, known tokens and conditions.
+   * @param {number | bigint} [seed] default: the same seed again
+   */
+  restart(seed) {
+    if (seed !== undefined) checkSeed(seed);
+    this.#done = false;
+    return this.#queue('restart', seed);
+  }
+
+  /**
+   * Waits until all calls so far are done.
+   * @returns {Promise<SamplerInfo>}
+   */
+  async ready() {
+    const { done, ...info } = await this.#call('info');
+    this.#done = done;
+    return info;
+  }
+
+  /**
+   * The sequences as they are, without a step. Row 0 is the noise that sampling starts from.
+   * @returns {Promise<Row>}
+   */
+  async state() {
+    return this.#row(await this.#call('state'));
+  }
+
+  /**
+   * Moves every token one row down its schedule.
+   * @param {StepOptions} [options]
+   * @returns {Promise<Row>} WRONG_STATE if no row was left
+   */
+  async step({ signal = this.#signal } = {}) {
+    signal?.throwIfAborted();
+    return this.#row(await this.#call('step'));
+  }
+
+  /**
+   * All rows that are left.
+   * @param {StepOptions} [options]
+   * @returns {Promise<Row>} the last one
+   */
+  async run({ signal = this.#signal } = {}) {
+    do signal?.throwIfAborted();
+    while (!(await this.#call('advance', SLICE)));
+    return this.state();
+  }
+
+  /**
+   * Row by row until none is left. A break, an abort or an error leaves the sampler where it is, and a new iteration
+   * goes on from there.
+   * @param {StepOptions} [options]
+   * @returns {AsyncGenerator<Row, void, void>}
+   */
+  async *iterate(options) {
+    await this.ready();
+    while (!this.#done) yield await this.step(options);
+  }
+
+  [Symbol.asyncIterator]() {
+    return this.iterate();
+  }
+
+  /** Was no row left after the last awaited call? */
+  get done() {
+    return this.#done;
+  }
+
+  /** Frees the sampler's memory. A second call does nothing. */
+  dispose() {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#forget(this);
+    this.#link.call('free', [this.#id]).catch(() => {});
+  }
+
+  [symbolDispose]() {
+    this.dispose();
+  }
+
+  /** @param {number | undefined} sequence */
+  #sequence(sequence) {
+    if (sequence !== undefined) checkInteger('sequence', sequence);
+    return sequence;
+  }
+
+  /** @param {Row} row */
+  #row(row) {
+    this.#done = row.done;
+    return row;
+  }
+
+  #checkAlive() {
+    if (this.#disposed) throw new DfError('WRONG_STATE', 'the sampler was disposed of');
+  }
+
+  /**
+   * A call that nobody awaits.
+   * @param {string} method
+   * @param {...any} args
+   */
+  #queue(method, ...args) {
+    this.#checkAlive();
+    this.#last = this.#last
+      .then(() => this.#link.call(method, [this.#id, ...args]))
+      .catch((error) => this.#failures.push(error));
+    return this;
+  }
+
+  /**
+   * A call that is awaited. It fails with what went wrong before it.
+   * @param {string} method
+   * @param {...any} args
+   */
+  async #call(method, ...args) {
+    this.#checkAlive();
+    const result = this.#last.then(() => {
+      const [failure] = this.#failures.splice(0);
+      if (this.#broken ?? failure) throw this.#broken ?? failure;
+      return this.#link.call(method, [this.#id, ...args]);
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+/** @param {number} n */
+function numbered(n) {
+  return Array.from({ length: n }, (_, i) => String(i));
+}
