@@ -7,7 +7,7 @@
 
 typedef struct df_cell_runner df_cell_runner;
 
-// Runs with up to max_cells cells. noise table, network and params stay the caller's and must outlive it.
+// Runs with up to max_cells cells. config, noise and params stay the caller's and must outlive it.
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise, const df_params *params, int max_cells,
                          df_error *error);
 void df_cell_free(df_cell_runner *runner);
@@ -27,10 +27,14 @@ const float *df_cell_eps(const df_cell_runner *runner);     // (n, D) noise esti
 const float *df_cell_z_next(const df_cell_runner *runner);  // (n, Z)
 const float *df_cell_stop(const df_cell_runner *runner);    // (n) logit that the sequence ends after this token; NULL without head
 
-// Network and prediction for n cells. Allocates nothing.
+// Network and prediction for n cells; a cell at level 0 is its own estimate. Inputs keep their values. Nothing is
+// clipped but eps (see df_predict): the caller clamps what starts at level K, as the reference does at its first step.
+// Allocates nothing.
 df_status df_cell_run(df_cell_runner *runner, int n, df_error *error);
-// x_next (D) of cell i when it moves to level `to` (< its level): DDIM with eta and `noise` (D standard normal, clipped
-// here; may be NULL if eta is 0), or for ancestral = true the DDPM step (eq. 7) where to = level - 1.
+// x_next (D) of cell i when it moves from its level to level `to`:
+//   down  DDIM with eta, or for ancestral = true the DDPM step (Ho et al. 2020, eq. 7), which needs to = level - 1
+//   up    fresh noise, as in the forward process: sqrt(abar' / abar) x + sqrt(1 - abar' / abar) noise
+// noise: D standard normal numbers, clipped here; NULL: none.
 void df_cell_move(const df_cell_runner *runner, int i, int to, float eta, bool ancestral, const float *noise, float *x_next);
 // Latent before the first token for n sequences into z0 (n, Z). observation (n, O) only where it is encoded from one.
 df_status df_cell_initial(df_cell_runner *runner, int n, const float *observation, float *z0, df_error *error);
