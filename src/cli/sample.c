@@ -120,7 +120,7 @@ static df_status write_svg(const output *o, df_error *error) {
   char how[160], title[256], caption[320];
   const char *credit = NULL;
   df_error ignored;
-  df_json_get_string(o->config->json, "attribution", &credit, &ignored);
+  df_json_get_string(o->config->json, "license", &credit, &ignored);
   sampling_text(o->sampler, how, sizeof how);
   snprintf(title, sizeof title, "%d samples of the model %s", o->g->data.count, o->config->name);
   snprintf(caption, sizeof caption, "%s: seed %llu, %s%s%s", o->config->name,

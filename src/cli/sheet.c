@@ -13,13 +13,13 @@ static const double FILLED = 0.74; // of a cell, by a drawing of usual extent
 
 // ---- A growing text ----
 
-typedef struct text {
+typedef struct svg_text {
   char *at;
   size_t size, room;
   bool failed;
-} text;
+} svg_text;
 
-__attribute__((format(printf, 2, 3))) static void put(text *t, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void put(svg_text *t, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   char piece[512];
@@ -42,7 +42,7 @@ __attribute__((format(printf, 2, 3))) static void put(text *t, const char *forma
 }
 
 // Text content of an element.
-static void put_escaped(text *t, const char *s) {
+static void put_escaped(svg_text *t, const char *s) {
   for (; *s; s++) switch (*s) {
     case '<': put(t, "&lt;"); break;
     case '>': put(t, "&gt;"); break;
@@ -82,13 +82,13 @@ static int ascending(const void *a, const void *b) {
 }
 
 // A number with at most one digit behind the point.
-static void put_number(text *t, double v) {
+static void put_number(svg_text *t, double v) {
   double rounded = round(v * 10) / 10;
   put(t, "%g", rounded == 0 ? 0 : rounded);
 }
 
 // The drawing in the middle of a cell whose corner is (left, top).
-static void put_drawing(text *t, const df_dataset *data, const df_pen *pen, int i, double scale,
+static void put_drawing(svg_text *t, const df_dataset *data, const df_pen *pen, int i, double scale,
                         double left, double top) {
   box b = box_of(data, pen, i);
   double largest = 0.94 * CELL, extent = extent_of(b) * scale;
@@ -114,9 +114,10 @@ static void put_drawing(text *t, const df_dataset *data, const df_pen *pen, int 
 
 df_status sheet_write(char **svg, size_t *size, const df_dataset *data, const df_pen *pen,
                       const sheet_options *o, df_error *error) {
-  text t = {0};
+  svg_text t = {0};
   int count = o->first + o->count > data->count ? data->count - o->first : o->count;
-  int columns = o->columns ? o->columns : (int)ceil(sqrt(count));
+  if (count < 0) count = 0;
+  int columns = o->columns ? o->columns : count ? (int)ceil(sqrt(count)) : 1;
   int rows = (count + columns - 1) / columns;
   int width = 2 * MARGIN + columns * CELL;
   int height = 2 * MARGIN + rows * CELL + (o->caption ? CAPTION : 0);
@@ -126,7 +127,7 @@ df_status sheet_write(char **svg, size_t *size, const df_dataset *data, const df
   if (!extents) return df_fail(error, DF_NO_MEMORY, "out of memory for the sheet");
   for (int i = 0; i < count; i++) extents[i] = extent_of(box_of(data, pen, o->first + i));
   qsort(extents, (size_t)count, sizeof *extents, ascending);
-  double usual = count ? extents[(count - 1) * 9 / 10] : 0;
+  double usual = count ? extents[(count * 9 + 9) / 10 - 1] : 0;
   df_free(extents);
   double scale = usual > 0 ? FILLED * CELL / usual : 1;
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "diffusion/cell.h"
+#include "train/internal.h"
 
 // ---- Distances ----
 
@@ -69,8 +70,6 @@ df_drawing df_drawing_of(const df_dataset *data, const df_pen *pen, int i) {
 
 // ---- Lengths ----
 
-int df_tokens_of(int frames, int frame_stack) { return (frames + frame_stack - 1) / frame_stack; }
-
 void df_hazard_fit(const int *lengths, int n, int most, double *hazard) {
   for (int t = 0; t <= most; t++) {
     int alive = 0, ends = 0;
@@ -117,7 +116,7 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
   for (int begin = 0; !status && begin < data->count; begin += ROWS) {
     int n = data->count - begin < ROWS ? data->count - begin : ROWS, longest = 0;
     for (int b = 0; b < n; b++) {
-      int tokens = df_tokens_of(data->offsets[begin + b + 1] - data->offsets[begin + b], stack);
+      int tokens = df_dataset_tokens(data, begin + b, stack);
       if (tokens > longest) longest = tokens;
       memcpy(df_cell_z(cells) + (size_t)b * (size_t)Z, z0, sizeof(float) * (size_t)Z);
       // P(ends before token 0) for an empty sequence, P(goes on) for the others
@@ -139,8 +138,7 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
       }
       status = df_cell_run(cells, n, error);
       for (int b = 0; !status && b < n; b++) {
-        int frames = data->offsets[begin + b + 1] - data->offsets[begin + b];
-        int tokens = df_tokens_of(frames, stack);
+        int tokens = df_dataset_tokens(data, begin + b, stack);
         double logit = df_cell_stop(cells)[b];
         if (t < tokens) nll[begin + b] += softplus_minus(t + 1 == tokens ? logit : -logit);
       }

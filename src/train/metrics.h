@@ -35,9 +35,6 @@ df_drawing df_drawing_of(const df_dataset *data, const df_pen *pen, int i);
 
 // ---- Lengths ----
 
-// Tokens of a sequence of `frames` frames.
-int df_tokens_of(int frames, int frame_stack);
-
 // The hazard of lengths[n] >= 0 as a table of P(length = t | length >= t), t = 0 .. most, each with
 // half an ending and half a continuation more than were seen (Krichevsky & Trofimov 1981), so that
 // no length is impossible: (ends at t + 1/2) / (alive at t + 1). Beyond `most` it is 1/2.
