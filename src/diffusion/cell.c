@@ -150,10 +150,6 @@ df_status df_cell_run(df_cell_runner *r, int n, df_error *error) {
   return DF_OK;
 }
 
-static float clipped(const float *noise, int j, float clip) {
-  return noise ? fminf(fmaxf(noise[j], -clip), clip) : 0;
-}
-
 void df_cell_move(const df_cell_runner *r, int i, int to, float eta, bool ancestral,
                   const float *noise, float *x_next) {
   const int D = r->config->network.token_size, from = r->level[i];
@@ -161,10 +157,8 @@ void df_cell_move(const df_cell_runner *r, int i, int to, float eta, bool ancest
   const float *x = r->x + (size_t)i * (size_t)D, *x0 = r->x0 + (size_t)i * (size_t)D,
               *eps = r->eps + (size_t)i * (size_t)D;
   const float clip = r->config->clip_noise;
-  if (to >= from) {
-    float ratio = table->abar[to] / table->abar[from], a = sqrtf(ratio), sigma = sqrtf(1 - ratio);
-    for (int j = 0; j < D; j++)
-      x_next[j] = to == from ? x[j] : a * x[j] + sigma * clipped(noise, j, clip);
+  if (to == from) {
+    memcpy(x_next, x, (size_t)D * sizeof *x_next);
     return;
   }
   df_move move = {0};
@@ -178,8 +172,8 @@ void df_cell_move(const df_cell_runner *r, int i, int to, float eta, bool ancest
   }
   if (move.sigma == 0) noise = NULL;
   for (int j = 0; j < D; j++)
-    x_next[j] =
-        move.a * x0[j] + (move.c * eps[j] + a * x[j]) + move.sigma * clipped(noise, j, clip);
+    x_next[j] = move.a * x0[j] + (move.c * eps[j] + a * x[j]) +
+                move.sigma * (noise ? df_clip(noise[j], clip) : 0);
 }
 
 df_status df_cell_initial(df_cell_runner *r, int n, const float *observation, float *z0,

@@ -31,10 +31,8 @@ const float *df_cell_stop(const df_cell_runner *runner);    // (n) logit that th
 // clipped but eps (see df_predict): the caller clamps what starts at level K, as the reference does at its first step.
 // Allocates nothing.
 df_status df_cell_run(df_cell_runner *runner, int n, df_error *error);
-// x_next (D) of cell i when it moves from its level to level `to`:
-//   down  DDIM with eta, or for ancestral = true the DDPM step (Ho et al. 2020, eq. 7), which needs to = level - 1
-//   up    fresh noise, as in the forward process: sqrt(abar' / abar) x + sqrt(1 - abar' / abar) noise
-// noise: D standard normal numbers, clipped here; NULL: none.
+// x_next (D) of cell i when it moves to level `to` (at most its own): DDIM with eta, or for ancestral = true the DDPM
+// step (Ho et al. 2020, eq. 7), which needs to = level - 1. noise: D standard normal numbers, clipped here; NULL: none.
 void df_cell_move(const df_cell_runner *runner, int i, int to, float eta, bool ancestral, const float *noise, float *x_next);
 // Latent before the first token for n sequences into z0 (n, Z). observation (n, O) only where it is encoded from one.
 df_status df_cell_initial(df_cell_runner *runner, int n, const float *observation, float *z0, df_error *error);

@@ -130,3 +130,9 @@ df_move df_noise_move(const df_noise *noise, int from, int to, float eta) {
   move.guidance = (1 - a) - move.c * sqrtf(1 - a);
   return move;
 }
+
+void df_noise_raise(const df_noise *noise, float clip_noise, int from, int to, int n,
+                    const float *x, const float *e, float *x_next) {
+  float ratio = noise->abar[to] / noise->abar[from], a = sqrtf(ratio), sigma = sqrtf(1 - ratio);
+  for (int i = 0; i < n; i++) x_next[i] = a * x[i] + sigma * df_clip(e[i], clip_noise);
+}

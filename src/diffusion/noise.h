@@ -57,6 +57,12 @@ void df_loss_weights(const df_noise *noise, df_loss_weight kind, df_objective ob
 typedef struct df_move { float a, c, sigma, guidance; } df_move;  // guidance = (1 - abar) - c sqrt(1 - abar); 0 if to = 0
 df_move df_noise_move(const df_noise *noise, int from, int to, float eta);
 
+static inline float df_clip(float x, float clip) { return x > clip ? clip : x < -clip ? -clip : x; }  // a NaN stays one
+
+// From level `from` up to a noisier one: n entries of the forward process,
+//   x' = sqrt(abar' / abar) x + sqrt(1 - abar' / abar) noise, noise clipped to +-clip_noise. x_next may be x.
+void df_noise_raise(const df_noise *noise, float clip_noise, int from, int to, int n, const float *x, const float *e, float *x_next);
+
 // Clean and noise estimates of n entries from the model output o at a level. clip_noise bounds eps for DF_PREDICT_NOISE.
 void df_predict(const df_noise *noise, df_objective objective, float clip_noise, int level, int n, const float *x, const float *o,
                 float *x0, float *eps);

@@ -23,8 +23,7 @@ void df_predict(const df_noise *noise, df_objective objective, float clip_noise,
   const float a = noise->sqrt_abar[level], b = noise->sqrt_1m[level];
   for (int i = 0; i < n; i++) {
     if (objective == DF_PREDICT_NOISE) {
-      // A NaN stays one, so that the caller sees it.
-      eps[i] = o[i] > clip_noise ? clip_noise : o[i] < -clip_noise ? -clip_noise : o[i];
+      eps[i] = df_clip(o[i], clip_noise);
       x0[i] = recip * x[i] - recipm1 * eps[i];
     } else {
       float xi = x[i], clean = objective == DF_PREDICT_X0 ? o[i] : a * xi - b * o[i];

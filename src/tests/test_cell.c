@@ -37,7 +37,7 @@ static int level_of_index(const fixture *f, int index) {
 static bool run(fixture *f, const float *x, const float *z, const float *cond, int level,
                 bool clamp) {
   float *to = df_cell_x(f->runner), clip = f->m.clip_noise;
-  for (int i = 0; i < f->B * f->D; i++) to[i] = clamp ? fminf(fmaxf(x[i], -clip), clip) : x[i];
+  for (int i = 0; i < f->B * f->D; i++) to[i] = clamp ? df_clip(x[i], clip) : x[i];
   memcpy(df_cell_z(f->runner), z, (size_t)f->B * (size_t)f->Z * sizeof *z);
   if (f->E) memcpy(df_cell_cond(f->runner), cond, (size_t)f->B * (size_t)f->E * sizeof *cond);
   for (int b = 0; b < f->B; b++) df_cell_level(f->runner)[b] = level;
@@ -142,7 +142,7 @@ static void check_rollout(fixture *f, const char *setting, float eta, bool ances
   const int row = f->B * f->D;
   float x[256], next[256];
   if (!start || !noise || !z || !CHECK(row <= COUNT(x))) return;
-  for (int i = 0; i < row; i++) x[i] = fminf(fmaxf(start[i], -f->m.clip_noise), f->m.clip_noise);
+  for (int i = 0; i < row; i++) x[i] = df_clip(start[i], f->m.clip_noise);
   compare(f, x_all, x, 0, row);
   for (int i = 0; i < f->S; i++) {
     if (!run(f, x, z, cond, level_of_index(f, i), i == 0)) return;
@@ -189,7 +189,7 @@ static bool train_step(fixture *f, const float *x, const float *noise, const flo
   float *noisy = df_cell_x(f->runner);
   for (int i = 0; i < f->B * f->D; i++) {
     int k = level[i / f->D];
-    noisy[i] = table->sqrt_abar[k] * x[i] + table->sqrt_1m[k] * fminf(fmaxf(noise[i], -clip), clip);
+    noisy[i] = table->sqrt_abar[k] * x[i] + table->sqrt_1m[k] * df_clip(noise[i], clip);
   }
   memcpy(df_cell_level(f->runner), level, (size_t)f->B * sizeof *level);
   if (df_cell_z(f->runner) != z) memcpy(df_cell_z(f->runner), z, (size_t)(f->B * f->Z) * sizeof *z);
@@ -198,7 +198,7 @@ static bool train_step(fixture *f, const float *x, const float *noise, const flo
   const float *o = df_cell_out(f->runner);
   for (int i = 0; i < f->B * f->D; i++) {
     int k = level[i / f->D];
-    float e = fminf(fmaxf(noise[i], -clip), clip);
+    float e = df_clip(noise[i], clip);
     float target = f->m.objective == DF_PREDICT_NOISE ? e
                    : f->m.objective == DF_PREDICT_X0
                        ? x[i]
@@ -287,4 +287,270 @@ TEST(steps_at_a_given_level_are_those_of_the_reference) {
     }
     shut(&f);
   }
+}
+
+// ---- Whole sequences, in the reference's order ----
+//
+// The published loop steps every token in every row: one that waits is stepped with index 0 again and again, and one
+// that is finished with the last index. The library's sampler does neither; here the cells are called as published.
+
+enum { MAX_B = 4, MAX_H = 16, MAX_D = 64, MAX_Z = 64 };
+
+typedef struct sequences {
+  fixture f;
+  int n, C, fs, context;   // frames, entries of a frame, frames of a token, context tokens
+  const float *mean, *std; // (C)
+  const float *xs, *cond;  // (B, n, C), (B, n, E / fs)
+  float z[MAX_B * MAX_Z];  // latent where the next chunk starts
+  float pred[1024];        // xs_pred (n, B, C), un-normalised
+} sequences;
+
+static bool open_sequences(sequences *s, const char *name) {
+  *s = (sequences){0};
+  if (!open(&s->f, name)) return false;
+  golden *g = &s->f.m.g;
+  const df_view *xs = golden_view(g, "in.xs");
+  if (!xs) return false;
+  s->n = (int)xs->shape[1], s->C = (int)xs->shape[2], s->fs = s->f.m.frame_stack;
+  s->context = golden_int(s->f.m.run, "context_tokens");
+  s->xs = golden_floats(g, "in.xs");
+  s->mean = golden_floats(g, "weights.data_mean"), s->std = golden_floats(g, "weights.data_std");
+  s->cond = s->f.E ? golden_floats(g, "in.conditions") : NULL;
+  return s->xs && s->mean && s->std &&
+         CHECK(s->f.B <= MAX_B && s->f.D <= MAX_D && s->f.Z <= MAX_Z) &&
+         CHECK(s->n * s->f.B * s->C <= COUNT(s->pred));
+}
+
+// Conditions (B, E) of a token; those of the very first frame are zeros.
+static const float *conditions(const sequences *s, int token, float *out) {
+  const int e = s->f.E / s->fs;
+  for (int b = 0; b < s->f.B; b++)
+    for (int i = 0; i < s->fs; i++)
+      for (int j = 0; j < e; j++) {
+        int frame = token * s->fs + i;
+        out[b * s->f.E + i * e + j] = frame ? s->cond[(b * s->n + frame) * e + j] : 0;
+      }
+  return out;
+}
+
+// Tokens (B, D), normalised, into the frames of xs_pred.
+static void keep_frames(sequences *s, int token, const float *x) {
+  for (int b = 0; b < s->f.B; b++)
+    for (int i = 0; i < s->fs; i++)
+      for (int j = 0; j < s->C; j++)
+        s->pred[((token * s->fs + i) * s->f.B + b) * s->C + j] =
+            x[b * s->f.D + i * s->C + j] * s->std[j] + s->mean[j];
+}
+
+// Each context token is a training step with the least noisy level.
+static bool run_context(sequences *s, bool compare_it) {
+  fixture *f = &s->f;
+  float *noise = golden_floats(&f->m.g, "in.context.noise"), x[MAX_B * MAX_D], cond[MAX_B * MAX_D],
+        unused[MAX_B * MAX_D];
+  if (!noise || !CHECK_OK(df_cell_initial(f->runner, f->B, NULL, s->z, &test_error))) return false;
+  for (int t = 0; t < s->context; t++) {
+    for (int b = 0; b < f->B; b++)
+      for (int i = 0; i < f->D; i++) {
+        int frame = t * s->fs + i / s->C, j = i % s->C;
+        x[b * f->D + i] = (s->xs[(b * s->n + frame) * s->C + j] - s->mean[j]) / s->std[j];
+      }
+    const int32_t level[MAX_B] = {1, 1, 1, 1};
+    if (!train_step(f, x, noise + t * f->B * f->D, s->z, s->cond ? conditions(s, t, cond) : NULL,
+                    level, unused))
+      return false;
+    memcpy(s->z, df_cell_z_next(f->runner), (size_t)(f->B * f->Z) * sizeof *s->z);
+    keep_frames(s, t, df_cell_x0(f->runner));
+    if (!compare_it) continue;
+    compare(f, "out.context.z", s->z, (size_t)(t * f->B * f->Z), f->B * f->Z);
+    compare(f, "out.context.x_pred", df_cell_x0(f->runner), (size_t)(t * f->B * f->D), f->B * f->D);
+  }
+  return true;
+}
+
+// One chunk of H tokens behind `first` tokens.
+static bool run_chunk(sequences *s, const char *tag, int chunk, int first, int H, double u,
+                      float eta) {
+  fixture *f = &s->f;
+  const int row = f->B * f->D, latents = f->B * f->Z;
+  char name[96], x_name[96], z_name[96];
+  snprintf(name, sizeof name, "in.chunk%d.noise", chunk);
+  const float *start = golden_floats(&f->m.g, name), *noise = NULL;
+  snprintf(name, sizeof name, "in.%s.chunk%d.step_noise", tag, chunk);
+  if (eta > 0) noise = golden_floats(&f->m.g, name);
+  snprintf(name, sizeof name, "out.%s.chunk%d.index", tag, chunk);
+  const int64_t *index = golden_ints(&f->m.g, name);
+  snprintf(x_name, sizeof x_name, "out.%s.chunk%d.x", tag, chunk);
+  snprintf(z_name, sizeof z_name, "out.%s.chunk%d.z", tag, chunk);
+  const df_view *shape = golden_view(&f->m.g, x_name);
+  if (!start || !index || !shape || (eta > 0 && !noise) || !CHECK(H <= MAX_H)) return false;
+  const int M = (int)shape->shape[0];
+  CHECK_INT(M, f->S + (int)(H * u));
+
+  float x[MAX_H][MAX_B * MAX_D], z[MAX_B * MAX_Z], all_z[MAX_H][MAX_B * MAX_Z], cond[MAX_B * MAX_D];
+  for (int t = 0; t < H; t++) memcpy(x[t], start + t * row, (size_t)row * sizeof(float));
+  for (int m = 0; m < M; m++) {
+    memcpy(z, s->z, sizeof z);
+    for (int t = 0; t < H; t++) {
+      // index = steps made, cut to the range of a step
+      int made = f->S - df_levels_at(DF_PYRAMID, H, f->S, u, m, t),
+          i = made < f->S ? made : f->S - 1;
+      CHECK_INT(i, index[m * H + t]);
+      if (!run(f, x[t], z, s->cond ? conditions(s, first + t, cond) : NULL, level_of_index(f, i),
+               i == 0))
+        return false;
+      for (int b = 0; b < f->B; b++)
+        df_cell_move(f->runner, b, level_of_index(f, i + 1), eta, false,
+                     noise ? noise + (m * H + t) * row + b * f->D : NULL, x[t] + b * f->D);
+      memcpy(z, df_cell_z_next(f->runner), (size_t)latents * sizeof *z);
+      memcpy(all_z[t], z, sizeof z);
+    }
+    for (int t = 0; t < H; t++) {
+      compare(f, x_name, x[t], (size_t)((m * H + t) * row), row);
+      compare(f, z_name, all_z[t], (size_t)((m * H + t) * latents), latents);
+    }
+  }
+  for (int t = 0; t < H; t++) keep_frames(s, first + t, x[t]);
+  memcpy(s->z, z, sizeof z);
+  return true;
+}
+
+TEST(sampled_sequences_are_those_of_the_reference) {
+  const char *names[] = {"rnn_pyramid_sampling", "rnn_pyramid_sampling_chunks"};
+  for (int i = 0; i < COUNT(names); i++) {
+    sequences s;
+    if (open_sequences(&s, names[i])) {
+      const df_json *runs = df_json_at(s.f.m.run, "runs"),
+                    *chunks = df_json_at(s.f.m.run, "chunk_tokens");
+      CHECK(runs && runs->length > 0);
+      for (const df_json *r = runs ? runs->first : NULL; r; r = r->next) {
+        const char *tag = "";
+        double u = 0, eta = 0;
+        CHECK_OK(df_json_get_string(r, "tag", &tag, &test_error));
+        CHECK_OK(df_json_get_number(r, "uncertainty_scale", &u, &test_error));
+        CHECK_OK(df_json_get_number(r, "eta", &eta, &test_error));
+        if (!run_context(&s, r == runs->first)) break;
+        int first = s.context, chunk = 0;
+        for (const df_json *c = chunks->first; c; c = c->next, chunk++) {
+          if (!run_chunk(&s, tag, chunk, first, (int)c->number, u, (float)eta)) break;
+          first += (int)c->number;
+        }
+        char name[64];
+        snprintf(name, sizeof name, "out.%s.xs_pred", tag);
+        compare(&s.f, name, s.pred, 0, s.n * s.f.B * s.C);
+      }
+    }
+    shut(&s.f);
+  }
+}
+
+// ---- Without the reference ----
+
+TEST(a_clean_cell_is_its_own_estimate_and_enters_at_the_least_noisy_index) {
+  fixture f;
+  if (open(&f, "rnn_mlp_gruonly")) {
+    float *x = golden_floats(&f.m.g, "in.x"), *z = golden_floats(&f.m.g, "in.z"), latent[256],
+          next[64];
+    if (x && z && run(&f, x, z, NULL, 1, false)) {
+      memcpy(latent, df_cell_z_next(f.runner), (size_t)(f.B * f.Z) * sizeof *latent);
+      run(&f, x, z, NULL, 0, false);
+      CHECK_FLOATS(latent, df_cell_z_next(f.runner), f.B * f.Z, 0);
+      CHECK_FLOATS(df_cell_x0(f.runner), x, f.B * f.D, 0);
+      df_cell_move(f.runner, 0, 0, 1, false, NULL, next);
+      CHECK_FLOATS(next, x, f.D, 0);
+    }
+  }
+  shut(&f);
+}
+
+TEST(a_run_allocates_nothing_and_a_cell_does_not_depend_on_the_others) {
+  fixture f;
+  if (open(&f, "rnn_mlp_pred")) {
+    float *x = golden_floats(&f.m.g, "in.x"), *z = golden_floats(&f.m.g, "in.z"),
+          *cond = golden_floats(&f.m.g, "in.external_cond");
+    if (x && z && cond) {
+      size_t before = df_alloc_count();
+      run(&f, x, z, cond, 500, false);
+      CHECK_INT(df_alloc_count(), before);
+      float all[64], latent[256];
+      memcpy(all, df_cell_x0(f.runner), (size_t)(f.B * f.D) * sizeof *all);
+      memcpy(latent, df_cell_z_next(f.runner), (size_t)(f.B * f.Z) * sizeof *latent);
+      for (int b = 0; b < f.B; b++) { // alone, in the first place
+        memcpy(df_cell_x(f.runner), x + b * f.D, (size_t)f.D * sizeof *x);
+        memcpy(df_cell_z(f.runner), z + b * f.Z, (size_t)f.Z * sizeof *z);
+        memcpy(df_cell_cond(f.runner), cond + b * f.E, (size_t)f.E * sizeof *cond);
+        CHECK_OK(df_cell_run(f.runner, 1, &test_error));
+        CHECK_FLOATS(df_cell_x0(f.runner), all + b * f.D, f.D, 0);
+        CHECK_FLOATS(df_cell_z_next(f.runner), latent + b * f.Z, f.Z, 0);
+      }
+    }
+  }
+  shut(&f);
+}
+
+TEST(a_runner_refuses_what_it_cannot_do) {
+  fixture f;
+  if (open(&f, "rnn_mlp_gruonly")) {
+    df_cell_runner *other;
+    float logit;
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 0, &test_error),
+                 DF_BAD_ARGUMENT);
+    CHECK_STATUS(df_cell_run(f.runner, 0, &test_error), DF_BAD_ARGUMENT);
+    CHECK_STATUS(df_cell_run(f.runner, f.B + 1, &test_error), DF_BAD_ARGUMENT);
+    CHECK_STATUS(df_cell_first_stop(f.runner, &logit, &logit, &test_error), DF_NOT_SUPPORTED);
+    CHECK(df_cell_stop(f.runner) == NULL && df_cell_cond(f.runner) == NULL &&
+          df_cell_guess(f.runner) == NULL);
+    // A network that was declared with other sizes.
+    f.config.network.token_size++;
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 1, &test_error),
+                 DF_BAD_SHAPE);
+  }
+  shut(&f);
+}
+
+// The stop head reads the latent: the logit before the first token comes from z0, the one after a token from its latent.
+TEST(the_stop_head_reads_the_latent) {
+  df_config config = {.network = {.denoiser = &df_denoiser_rnn,
+                                  .token_size = 3,
+                                  .latent_size = 8,
+                                  .network_size = 4,
+                                  .hidden_size = 8,
+                                  .mlp_layers = 1,
+                                  .gru_layers = 1,
+                                  .stop_head = true,
+                                  .initial = DF_INITIAL_LEARNED},
+                      .objective = DF_PREDICT_X0,
+                      .K = 10,
+                      .clip_noise = 20};
+  df_noise noise;
+  df_params params = {0};
+  df_cell_runner *runner = NULL;
+  CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 10, &test_error));
+  CHECK_OK(df_network_declare(&config.network, &params, &test_error));
+  df_params_init(&params, 3);
+  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params, 2, &test_error))) {
+    float z0[16], logit, want;
+    CHECK_OK(df_cell_initial(runner, 2, NULL, z0, &test_error));
+    df_param *vector = df_params_find(&params, "init_z"),
+             *w = df_params_find(&params, "stop.weight"),
+             *bias = df_params_find(&params, "stop.bias");
+    if (CHECK(vector && w && bias)) {
+      CHECK_FLOATS(z0, vector->value, 8, 0);
+      CHECK_FLOATS(z0 + 8, vector->value, 8, 0);
+      CHECK_OK(df_cell_first_stop(runner, z0, &logit, &test_error));
+      want = bias->value[0];
+      for (int i = 0; i < 8; i++) want += w->value[i] * z0[i];
+      CHECK_NEAR(logit, want, 1e-5);
+      memcpy(df_cell_z(runner), z0, sizeof z0);
+      df_cell_level(runner)[0] = df_cell_level(runner)[1] = 5;
+      CHECK_OK(df_cell_run(runner, 2, &test_error));
+      for (int b = 0; b < 2; b++) {
+        want = bias->value[0];
+        for (int i = 0; i < 8; i++) want += w->value[i] * df_cell_z_next(runner)[b * 8 + i];
+        CHECK_NEAR(df_cell_stop(runner)[b], want, 1e-5);
+      }
+    }
+  }
+  df_cell_free(runner);
+  df_params_free(&params);
+  df_noise_free(&noise);
 }

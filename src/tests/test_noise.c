@@ -139,6 +139,21 @@ TEST(a_move_of_an_exact_prediction_lands_on_the_same_path) {
   df_noise_free(&noise);
 }
 
+TEST(a_token_that_rises_is_noised_as_in_the_forward_process) {
+  df_noise noise;
+  REQUIRE(CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 1000, &test_error)));
+  const float x[3] = {1, -2, 0.5f}, e[3] = {0.3f, 40, -40};
+  float direct[3], twice[3];
+  df_noise_raise(&noise, 20, 0, 700, 3, x, e, direct);
+  for (int i = 0; i < 3; i++)
+    CHECK_NEAR(direct[i], noise.sqrt_abar[700] * x[i] + noise.sqrt_1m[700] * df_clip(e[i], 20),
+               1e-5);
+  df_noise_raise(&noise, 20, 100, 700, 3, x, e, twice);
+  double ratio = noise.abar[700] / (double)noise.abar[100];
+  CHECK_NEAR(twice[1], sqrt(ratio) * x[1] + sqrt(1 - ratio) * 20, 1e-5);
+  df_noise_free(&noise);
+}
+
 TEST(predictions_of_all_objectives_agree) {
   df_noise noise;
   REQUIRE(CHECK_OK(df_noise_create(&noise, DF_NOISE_SIGMOID, 100, &test_error)));
