@@ -64,7 +64,7 @@ struct df_plan {
 
 static int storage_new(df_plan *p, size_t floats, int begin) {
   if (p->storage_count == p->storage_room) {
-    int room = p->storage_room ? 2 * p->storage_room : 256;
+    int room = 2 * p->storage_room;
     storage *grown = df_realloc(p->storages, (size_t)room * sizeof *grown);
     if (!grown) {
       p->failed = true;
@@ -375,7 +375,9 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
   p->storage_of = df_alloc(n * sizeof *p->storage_of);
   p->outputs = df_alloc((size_t)count * sizeof *p->outputs);
   p->copy_of = df_alloc((size_t)count * sizeof *p->copy_of);
-  p->failed = !needed || !uses || !p->storage_of || !p->outputs || !p->copy_of;
+  p->storage_room = 256;
+  p->storages = df_alloc((size_t)p->storage_room * sizeof *p->storages);  // never NULL later, even after a failure
+  p->failed = !p->storages || !needed || !uses || !p->storage_of || !p->outputs || !p->copy_of;
   if (!p->failed) {
     memcpy(p->outputs, outputs, (size_t)count * sizeof *outputs);
     for (size_t i = 0; i < n; i++) p->storage_of[i] = NONE;
