@@ -28,7 +28,7 @@ static double value(df_unary f, double p, double q, double x) {
 
 // f'(x)
 static double slope(df_unary f, double p, double q, double x) {
-  const double s = sigmoid(x), t = tanh(x), inf = isinf(x);
+  const double s = sigmoid(x), inf = isinf(x);
   switch (f) {
   case DF_AFFINE: return p;
   case DF_GELU:
@@ -38,7 +38,7 @@ static double slope(df_unary f, double p, double q, double x) {
   case DF_RELU: return x > 0;
   case DF_ELU: return x > 0 ? 1 : exp(x);
   case DF_SIGMOID: return s * sigmoid(-x);
-  case DF_TANH: return 1 - t * t;
+  case DF_TANH: return 1 / (cosh(x) * cosh(x));
   case DF_EXP: return exp(x);
   case DF_SOFTPLUS: return s;
   case DF_SQUARE: return 2 * x;
