@@ -165,7 +165,8 @@ df_status df_npy_write(void **bytes, size_t *size, const float *data, int dims,
   size_t count = 1;
   int n = snprintf(header, sizeof header, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
   for (int d = 0; d < dims; d++) {
-    if (shape[d] < 0 || (shape[d] && count > PTRDIFF_MAX / 2 / sizeof(float) / (size_t)shape[d]))
+    // In 64 bits, since a side need not fit into a size_t.
+    if (shape[d] < 0 || (shape[d] && count > PTRDIFF_MAX / 8 / (uint64_t)shape[d]))
       return df_fail(error, DF_BAD_ARGUMENT, "dimension %d of a .npy file is %lld", d,
                      (long long)shape[d]);
     count *= (size_t)shape[d];

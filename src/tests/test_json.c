@@ -214,7 +214,7 @@ TEST(a_huge_object_takes_no_quadratic_time) {
   df_json_object_end(&w);
   double start = df_seconds();
   CHECK_OK(df_json_parse(&root, &arena, w.text, w.size, &test_error));
-  CHECK(df_seconds() - start < 5); // quadratic would be minutes
+  CHECK(df_seconds() - start < 30); // quadratic would be minutes
   CHECK_INT(root->length, KEYS);
   // The same with the first key once more at the end.
   w.text[w.size - 1] = ',';
