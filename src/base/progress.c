@@ -1,5 +1,6 @@
 #include "base/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -49,7 +50,7 @@ void df_progress_text(const df_progress *p, double done, double total, const cha
   if (rate > 0 && total > 0) df_progress_time((total - done) / rate, left, sizeof left);
 
   snprintf(line, sizeof line, "%.0f %%  %s/%s %.40s%s%s%s%.40s%s%s%s",
-           total > 0 ? 100 * done / total : 0, group(done, a), group(total, b), unit,
+           total > 0 ? floor(100 * done / total) : 0, group(done, a), group(total, b), unit,
            *rate_text ? "  " : "", rate_text, *rate_text ? " " : "", *rate_text ? unit : "",
            *rate_text ? "/s" : "", *left ? "  " : "", left);
   snprintf(text, size, "%s%s", line, *left ? " left" : "");
