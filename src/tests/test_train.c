@@ -391,3 +391,653 @@ out:
   df_loss_free(l);
   golden_model_close(&m);
 }
+
+// ---- A small made-up set ----
+
+// A folder of the test's own with a recipe and .npy files, removed at the end.
+typedef struct place {
+  char folder[64], recipe[128];
+} place;
+
+static void write_npy(const char *folder, const char *name, const char *type, const char *shape,
+                      const void *data, size_t size) {
+  char path[256], header[160], bytes[10 + 118] = "\x93NUMPY\x01";
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  int length = snprintf(header, sizeof header,
+                        "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", type, shape);
+  bytes[8] = 118;
+  memset(bytes + 10, ' ', 117);
+  memcpy(bytes + 10, header, (size_t)length);
+  bytes[127] = '\n';
+  FILE *file = fopen(path, "wb");
+  if (!CHECK(file != NULL)) return;
+  CHECK(fwrite(bytes, 1, sizeof bytes, file) == sizeof bytes &&
+        fwrite(data, 1, size, file) == size);
+  fclose(file);
+}
+
+static void write_text(const char *path, const char *text) {
+  FILE *file = fopen(path, "wb");
+  if (!CHECK(file != NULL)) return;
+  fputs(text, file);
+  fclose(file);
+}
+
+// Sequences of 3 to 13 frames that turn around a circle; the third field is 1 at every third frame. The condition
+// says which way they turn.
+static void write_set(const char *folder, const char *name, int count, uint64_t seed) {
+  enum { MOST = 80 };
+  static float values[MOST * 13 * 3], conditions[MOST * 13];
+  int32_t offsets[MOST + 1] = {0};
+  char file[64], shape[64];
+  for (int i = 0; i < count; i++) {
+    df_random at = {.seed = seed, .sequence = (uint32_t)i, .purpose = DF_RANDOM_TEST};
+    float u[3];
+    df_random_uniform(&at, 3, u);
+    int n = 3 + (int)(u[0] * 11), way = u[1] < 0.5f ? -1 : 1;
+    offsets[i + 1] = offsets[i] + n;
+    for (int k = 0; k < n; k++) {
+      float *v = values + (offsets[i] + k) * 3;
+      double angle = 6.2831853 * u[2] + way * 0.7 * k;
+      v[0] = (float)(20 * cos(angle)) + 3;
+      v[1] = (float)(20 * sin(angle)) - 1;
+      v[2] = k % 3 == 2;
+      conditions[offsets[i] + k] = (float)way;
+    }
+  }
+  size_t total = (size_t)offsets[count];
+  snprintf(file, sizeof file, "%s_values.npy", name);
+  snprintf(shape, sizeof shape, "%d, 3", (int)total);
+  write_npy(folder, file, "<f4", shape, values, total * 3 * sizeof(float));
+  snprintf(file, sizeof file, "%s_conditions.npy", name);
+  snprintf(shape, sizeof shape, "%d, 1", (int)total);
+  write_npy(folder, file, "<f4", shape, conditions, total * sizeof(float));
+  snprintf(file, sizeof file, "%s_offsets.npy", name);
+  snprintf(shape, sizeof shape, "%d,", count + 1);
+  write_npy(folder, file, "<i4", shape, offsets, (size_t)(count + 1) * sizeof(int32_t));
+}
+
+static const char recipe_text[] =
+    "{\"name\": \"circles\",\n"
+    " \"data\": {\"train\": {\"values\": \"train_values.npy\", \"offsets\": "
+    "\"train_offsets.npy\"},\n"
+    "          \"valid\": {\"values\": \"valid_values.npy\", \"offsets\": "
+    "\"valid_offsets.npy\"}},\n"
+    " \"model\": {\"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 24, \"network_size\": 8, "
+    "\"hidden_size\": 24,\n"
+    "                          \"mlp_layers\": 1, \"gru_layers\": 2, \"stop_head\": true},\n"
+    "           \"diffusion\": {\"levels\": 100, \"objective\": \"v\", \"schedule\": \"cosine\", "
+    "\"clip_noise\": 6},\n"
+    "           \"tokens\": {\"frame_stack\": 2, \"present\": true,\n"
+    "                      \"fields\": [{\"name\": \"dx\"}, {\"name\": \"dy\", \"mean\": 0.5}, "
+    "{\"name\": \"pen\", \"binary\": true}]},\n"
+    "           \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 10, \"uncertainty\": 1, "
+    "\"max_tokens\": 8}},\n"
+    " \"training\": {\"steps\": 12, \"batch\": 12, \"shards\": 3, \"seed\": 5, \"rate\": 0.01, "
+    "\"warmup\": 2, \"ema\": 0.9,\n"
+    "              \"augment_scale\": 0.1, \"augment_rotate\": 0.2, \"log_every\": 2, "
+    "\"valid_every\": 4, \"save_every\": 5}}\n";
+
+static void place_open(place *p) {
+  strcpy(p->folder, "test_train_XXXXXX");
+  REQUIRE(mkdtemp(p->folder) != NULL);
+  snprintf(p->recipe, sizeof p->recipe, "%s/recipe.json", p->folder);
+  write_text(p->recipe, recipe_text);
+  write_set(p->folder, "train", 70, 1);
+  write_set(p->folder, "valid", 20, 2);
+}
+
+static void place_close(place *p) {
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", p->folder);
+  CHECK(system(command) == 0);
+}
+
+// Runs the recipe with changes into folder/out.
+typedef struct run {
+  int threads, stop_at; // stop_at: the report says so after this step
+  bool resume, restart;
+  int reports, logged, validated, saved_step;
+  double first, last, valid; // losses
+  volatile int flag;         // Ctrl-C
+} run;
+
+static bool on_report(void *context, const df_train_report *r) {
+  run *k = context;
+  k->reports++;
+  k->logged += r->logged;
+  k->validated += r->validated;
+  if (r->logged && k->first == 0) k->first = r->loss;
+  if (r->logged) k->last = r->loss;
+  if (r->validated) k->valid = r->valid_loss + 0.1 * r->valid_stop;
+  CHECK(r->tokens_per_second > 0 && r->seconds >= 0);
+  if (k->stop_at < 0 && r->step == -k->stop_at) k->flag = 1;
+  return r->step != k->stop_at;
+}
+
+static df_status train(const place *p, const char *out, run *k, const char *const *changes,
+                       int count) {
+  df_recipe recipe;
+  char folder[128];
+  snprintf(folder, sizeof folder, "%s/%s", p->folder, out);
+  df_status status = df_recipe_read(&recipe, p->recipe, changes, count, &test_error);
+  if (status) return status;
+  df_train_options options = {.folder = folder,
+                              .resume = k->resume,
+                              .restart = k->restart,
+                              .threads = k->threads ? k->threads : 1,
+                              .report = on_report,
+                              .context = k,
+                              .stop = &k->flag};
+  status = df_train(&recipe, &options, &test_error);
+  df_recipe_free(&recipe);
+  return status;
+}
+
+// The tensors of two files, and of model files the whole text, are the same.
+static void check_same_file(const place *p, const char *a, const char *b, const char *name) {
+  void *bytes[2] = {NULL, NULL};
+  size_t size[2] = {0, 0};
+  df_safetensors file[2] = {0};
+  const char *runs[2] = {a, b};
+  bool fine = true;
+  for (int i = 0; i < 2; i++) {
+    char path[192];
+    snprintf(path, sizeof path, "%s/%s/%s", p->folder, runs[i], name);
+    fine = fine && CHECK_OK(df_file_read(&bytes[i], &size[i], path, &test_error)) &&
+           CHECK_OK(df_safetensors_open(&file[i], bytes[i], size[i], &test_error));
+  }
+  DURING("%s of %s and %s", name, a, b);
+  if (fine && CHECK_INT(file[0].count, file[1].count)) {
+    for (int i = 0; i < file[0].count; i++) {
+      const df_view *v = &file[0].views[i], *w = df_safetensors_find(&file[1], v->name);
+      if (CHECK(w != NULL) && CHECK_INT(v->count, w->count))
+        test_check(!memcmp(v->data, w->data, v->count * df_dtype_size(v->dtype)), __FILE__,
+                   __LINE__, v->name, " is the same");
+    }
+    if (!strcmp(name, "model.safetensors"))
+      CHECK(size[0] == size[1] && !memcmp(bytes[0], bytes[1], size[0]));
+  }
+  for (int i = 0; i < 2; i++) {
+    df_safetensors_close(&file[i]);
+    df_free(bytes[i]);
+  }
+}
+
+static char *read_whole(const place *p, const char *out, const char *name) {
+  char path[192];
+  void *bytes = NULL;
+  size_t size = 0;
+  snprintf(path, sizeof path, "%s/%s/%s", p->folder, out, name);
+  CHECK_OK(df_file_read(&bytes, &size, path, &test_error));
+  return bytes;
+}
+
+TEST(a_resumed_run_is_the_uninterrupted_one_to_the_last_bit) {
+  place p;
+  place_open(&p);
+  run whole = {0}, first = {.stop_at = 3}, second = {.resume = true, .stop_at = 7},
+      third = {.resume = true};
+  CHECK_OK(train(&p, "whole", &whole, NULL, 0));
+  CHECK_STATUS(train(&p, "parts", &first, NULL, 0), DF_STOPPED);
+  CHECK_CONTAINS(test_error.message, "step 3 of 12");
+  CHECK_STATUS(train(&p, "parts", &second, NULL, 0), DF_STOPPED);
+  CHECK_OK(train(&p, "parts", &third, NULL, 0));
+  CHECK_INT(whole.reports, 12);
+  CHECK_INT(first.reports + second.reports + third.reports, 12);
+  CHECK_INT(whole.validated, 3);
+  check_same_file(&p, "whole", "parts", "state.safetensors");
+  check_same_file(&p, "whole", "parts", "model.safetensors");
+  // The logs agree but for the clock.
+  char *a = read_whole(&p, "whole", "log.csv"), *b = read_whole(&p, "parts", "log.csv");
+  if (a && b) {
+    int lines = 0;
+    const char *x = a, *y = b;
+    while (x && y && *x && *y) {
+      char losses[2][64];
+      int step[2] = {0, 0};
+      double seconds;
+      if (lines && CHECK_INT(sscanf(x, "%d,%lf,%63[^,]", &step[0], &seconds, losses[0]), 3) &&
+          CHECK_INT(sscanf(y, "%d,%lf,%63[^,]", &step[1], &seconds, losses[1]), 3)) {
+        CHECK_INT(step[0], step[1]);
+        CHECK_TEXT(losses[0], losses[1]);
+      }
+      lines++;
+      x = strchr(x, '\n') + 1;
+      y = strchr(y, '\n') + 1;
+    }
+    CHECK_INT(*x, *y);
+    CHECK_INT(lines, 7);
+  }
+  df_free(a);
+  df_free(b);
+  char *svg = read_whole(&p, "parts", "loss.svg");
+  if (svg) CHECK(!strncmp(svg, "<svg ", 5) && strstr(svg, "</svg>") && !strstr(svg, "nan"));
+  df_free(svg);
+  place_close(&p);
+}
+
+TEST(the_number_of_threads_does_not_change_a_bit) {
+  place p;
+  place_open(&p);
+  run one = {.threads = 1}, two = {.threads = 2}, four = {.threads = 4};
+  CHECK_OK(train(&p, "one", &one, NULL, 0));
+  CHECK_OK(train(&p, "two", &two, NULL, 0));
+  CHECK_OK(train(&p, "four", &four, NULL, 0));
+  check_same_file(&p, "one", "two", "state.safetensors");
+  check_same_file(&p, "one", "four", "state.safetensors");
+  check_same_file(&p, "one", "two", "model.safetensors");
+  place_close(&p);
+}
+
+#define CONDITIONS                                                                                 \
+  "model.condition.fields=[\"way\"]", "data.train.conditions=train_conditions.npy",                \
+      "data.valid.conditions=valid_conditions.npy"
+
+TEST(every_mode_and_option_lowers_the_held_out_loss) {
+  static const struct {
+    const char *name, *changes[8];
+  } cases[] = {
+      {"independent", {"training.mode=independent"}},
+      {"teacher forcing", {"training.mode=teacher-forcing"}},
+      {"full sequence", {"training.mode=full-sequence"}},
+      {"x0, self-conditioning, learned latent",
+       {"model.diffusion.objective=x0", "model.denoiser.self_condition=true",
+        "model.denoiser.initial=learned"}},
+      {"eps, self-conditioning, teacher forcing",
+       {"training.mode=teacher-forcing", "model.diffusion.objective=eps",
+        "model.denoiser.self_condition=true"}},
+      {"conditions, no stop head", {CONDITIONS, "model.denoiser.stop_head=false"}},
+      {"fused weights, clean histories, float16",
+       {"training.loss_weight=fused-snr", "training.stop_clean=0.3", "training.dtype=f16"}},
+  };
+  place p;
+  place_open(&p);
+  for (int i = 0; i < COUNT(cases); i++) {
+    const char *changes[10];
+    int count = 0;
+    while (cases[i].changes[count]) changes[count] = cases[i].changes[count], count++;
+    changes[count++] = "training.steps=90";
+    changes[count++] = "training.valid_every=90";
+    DURING("%s", cases[i].name);
+    run early = {.stop_at = 1}, late = {.threads = 2, .resume = true};
+    const char *once[10];
+    memcpy(once, changes, sizeof once);
+    once[count - 1] = "training.valid_every=1";
+    CHECK_STATUS(train(&p, cases[i].name, &early, once, count), DF_STOPPED);
+    DURING("%s", cases[i].name);
+    CHECK_OK(train(&p, cases[i].name, &late, changes, count));
+    DURING("%s: %g to %g", cases[i].name, early.valid, late.valid);
+    CHECK(late.valid < 0.8 * early.valid && late.valid > 0);
+  }
+  place_close(&p);
+}
+
+TEST(ctrl_c_saves_what_is_there) {
+  place p;
+  place_open(&p);
+  run k = {.stop_at = -3}, again = {0}, restart = {.restart = true, .stop_at = 1},
+      go_on = {.resume = true};
+  CHECK_STATUS(train(&p, "run", &k, NULL, 0), DF_STOPPED);
+  // The flag is seen after the next step.
+  CHECK_INT(k.reports, 4);
+  for (int i = 0; i < 3; i++)
+    df_free(read_whole(
+        &p, "run",
+        (const char *const[]){"state.safetensors", "model.safetensors", "config.json"}[i]));
+  CHECK_STATUS(train(&p, "run", &again, NULL, 0), DF_WRONG_STATE);
+  CHECK_CONTAINS(test_error.message, "holds a run already");
+  CHECK_OK(train(&p, "run", &go_on, NULL, 0));
+  CHECK_INT(go_on.reports, 8);
+  CHECK_STATUS(train(&p, "run", &restart, NULL, 0), DF_STOPPED);
+  CHECK_INT(restart.reports, 1);
+  place_close(&p);
+}
+
+TEST(steps_may_change_between_sessions_and_nothing_else) {
+  place p;
+  place_open(&p);
+  run k = {0}, more = {.resume = true}, other = {.resume = true};
+  CHECK_OK(train(&p, "run", &k, NULL, 0));
+  CHECK_OK(train(&p, "run", &more,
+                 (const char *const[]){"training.steps=14", "training.log_every=7"}, 2));
+  CHECK_INT(more.reports, 2);
+  CHECK_STATUS(train(&p, "run", &other, (const char *const[]){"training.rate=0.02"}, 1),
+               DF_WRONG_STATE);
+  CHECK_CONTAINS(test_error.message, "recipe");
+  place_close(&p);
+}
+
+TEST(the_model_file_holds_what_sampling_needs) {
+  place p;
+  place_open(&p);
+  run k = {0};
+  df_safetensors file = {0};
+  df_config config = {0};
+  CHECK_OK(train(&p, "run", &k, (const char *const[]){"training.dtype=f16"}, 1));
+  char path[128];
+  void *bytes = NULL;
+  size_t size = 0;
+  snprintf(path, sizeof path, "%s/run/model.safetensors", p.folder);
+  if (CHECK_OK(df_file_read(&bytes, &size, path, &test_error)) &&
+      CHECK_OK(df_safetensors_open(&file, bytes, size, &test_error))) {
+    const char *text = df_safetensors_meta(&file, "config");
+    char *beside = read_whole(&p, "run", "config.json");
+    CHECK_TEXT(text, beside);
+    df_free(beside);
+    if (text && CHECK_OK(df_config_parse(&config, text, strlen(text), &test_error))) {
+      df_params params = {0};
+      CHECK_OK(df_network_declare(&config.network, &params, &test_error));
+      CHECK_INT(file.count, params.count);
+      for (int i = 0; i < params.count; i++) {
+        const df_view *v = df_safetensors_find(&file, params.items[i]->name);
+        DURING("%s", params.items[i]->name);
+        if (CHECK(v != NULL)) CHECK(v->dtype == DF_F16 && v->dims == params.items[i]->dims);
+      }
+      df_params_free(&params);
+      DURING("%s", "statistics");
+      CHECK_NEAR(config.fields[0].mean, 3, 2);
+      CHECK_NEAR(config.fields[0].std, 14, 3);
+      CHECK_NEAR(config.fields[1].mean, 0.5, 0);
+      CHECK(config.fields[2].binary && config.fields[2].std > 0.3f && config.fields[2].std < 0.6f);
+      const df_json *training = df_json_at(config.json, "training");
+      CHECK(df_json_at(training, "recipe") && df_json_at(training, "mode"));
+    }
+  }
+  df_config_free(&config);
+  df_safetensors_close(&file);
+  df_free(bytes);
+  place_close(&p);
+}
+
+// ---- What can be wrong ----
+
+TEST(a_recipe_that_makes_no_sense_says_where) {
+  static const struct {
+    const char *change, *says;
+    df_status status;
+  } cases[] = {
+      {"training.rat=0.1", "rat", DF_BAD_CONFIG},
+      {"training.rate=many", "rate", DF_BAD_CONFIG},
+      {"training.rate=-1", "rate", DF_BAD_CONFIG},
+      {"training.mode=fast", "independent", DF_BAD_CONFIG},
+      {"training.batch=0", "batch", DF_BAD_CONFIG},
+      {"training.shards=13", "shards", DF_BAD_CONFIG},
+      {"training.steps=1.5", "steps", DF_BAD_CONFIG},
+      {"training.beta2=1", "beta2", DF_BAD_CONFIG},
+      {"surprise=1", "surprise", DF_BAD_CONFIG},
+      {"name=\"\"", "name", DF_BAD_CONFIG},
+      {"data=3", "data", DF_BAD_CONFIG},
+      {"data.train=3", "data.train", DF_BAD_CONFIG},
+      {"data.test={}", "test", DF_BAD_CONFIG},
+      {"data.train.offsets=3", "offsets", DF_BAD_CONFIG},
+      {"model.denoiser.latent_size=25", "latent_size", DF_BAD_CONFIG},
+      {"model.denoiser.condition_size=2", "condition_size", DF_BAD_CONFIG},
+      {"model.condition.fields=[\"way\"]", "conditions", DF_BAD_CONFIG},
+      {"model.tokens.frame_stack=0", "frame_stack", DF_BAD_CONFIG},
+      {"model.tokens.fields.7.mean=0", "fields.7", DF_BAD_CONFIG},
+      {"no value", "key=value", DF_BAD_CONFIG},
+      {"data.train.values=nothing.npy", "nothing.npy", DF_IO},
+      {"data.train.values=train_offsets.npy", "train_offsets.npy", DF_BAD_SHAPE},
+      {"data.train.values=train_conditions.npy", "train_conditions.npy", DF_BAD_SHAPE},
+      {"data.train.values=recipe.json", "recipe.json", DF_BAD_FILE},
+      {"data.valid.offsets=train_offsets.npy", "train_offsets.npy", DF_BAD_VALUE},
+      {"data.valid.offsets=train_values.npy", "train_values.npy", DF_BAD_SHAPE},
+  };
+  place p;
+  place_open(&p);
+  for (int i = 0; i < COUNT(cases); i++) {
+    run k = {0};
+    DURING("%s", cases[i].change);
+    CHECK_STATUS(train(&p, "run", &k, &cases[i].change, 1), cases[i].status);
+    CHECK_CONTAINS(test_error.message, cases[i].says);
+  }
+  run k = {0};
+  DURING("%s", "conditions that are too short");
+  CHECK_STATUS(
+      train(&p, "run", &k,
+            (const char *const[]){CONDITIONS, "data.train.conditions=valid_conditions.npy"}, 4),
+      DF_BAD_SHAPE);
+  write_text(p.recipe, "{\"name\": \"x\",}");
+  CHECK_STATUS(train(&p, "run", &k, NULL, 0), DF_BAD_FILE);
+  write_text(p.recipe, "[]");
+  CHECK_STATUS(train(&p, "run", &k, NULL, 0), DF_BAD_CONFIG);
+  place_close(&p);
+}
+
+TEST(data_that_is_not_finite_or_not_in_order_is_refused) {
+  static const int32_t falling[] = {0, 3, 2, 4}, empty[] = {0, 2, 2, 4}, late[] = {1, 2, 3, 4},
+                       off[] = {0, 1, 2, 5};
+  static const int32_t *const bad[] = {falling, empty, late, off};
+  static const char *const says[] = {"entry 2", "entry 2", "entry 0", "last entry"};
+  place p;
+  place_open(&p);
+  char values[128], offsets[128];
+  snprintf(values, sizeof values, "%s/v.npy", p.folder);
+  snprintf(offsets, sizeof offsets, "%s/o.npy", p.folder);
+  float v[12] = {0};
+  df_dataset data;
+  write_npy(p.folder, "v.npy", "<f4", "4, 3", v, sizeof v);
+  for (int i = 0; i < COUNT(bad); i++) {
+    DURING("offsets %d", i);
+    write_npy(p.folder, "o.npy", "<i4", "4,", bad[i], 4 * sizeof(int32_t));
+    CHECK_STATUS(df_dataset_read(&data, values, offsets, NULL, 3, 0, &test_error), DF_BAD_VALUE);
+    CHECK_CONTAINS(test_error.message, says[i]);
+  }
+  v[7] = NAN;
+  write_npy(p.folder, "v.npy", "<f4", "4, 3", v, sizeof v);
+  CHECK_STATUS(df_dataset_read(&data, values, offsets, NULL, 3, 0, &test_error), DF_BAD_VALUE);
+  CHECK_CONTAINS(test_error.message, "frame 2, column 1");
+  place_close(&p);
+}
+
+TEST(a_damaged_state_is_refused) {
+  place p;
+  place_open(&p);
+  run k = {.stop_at = 2};
+  CHECK_STATUS(train(&p, "run", &k, NULL, 0), DF_STOPPED);
+  char path[128];
+  void *bytes = NULL;
+  size_t size = 0;
+  snprintf(path, sizeof path, "%s/run/state.safetensors", p.folder);
+  if (CHECK_OK(df_file_read(&bytes, &size, path, &test_error))) {
+    static const char *const from[] = {"\"moment2.stop.bias\"", "state/1", "\"step\":\"2\"",
+                                       "\"seconds\""};
+    static const char *const to[] = {"\"moment3.stop.bias\"", "state/7", "\"step\":\"x\"",
+                                     "\"secunds\""};
+    run again = {.resume = true, .stop_at = 3};
+    for (int i = 0; i < COUNT(from); i++) {
+      char *copy = df_alloc(size);
+      memcpy(copy, bytes, size);
+      char *at = NULL;
+      for (size_t j = 0; !at && j + strlen(from[i]) < size; j++)
+        if (!memcmp(copy + j, from[i], strlen(from[i]))) at = copy + j;
+      DURING("%s", to[i]);
+      if (CHECK(at != NULL)) {
+        memcpy(at, to[i], strlen(to[i]));
+        CHECK_OK(df_file_write(path, copy, size, &test_error));
+        CHECK_STATUS(train(&p, "run", &again, NULL, 0), DF_BAD_FILE);
+      }
+      df_free(copy);
+    }
+    for (size_t cut = 0; cut < size; cut += size / 7) {
+      DURING("cut at %zu", cut);
+      CHECK_OK(df_file_write(path, bytes, cut, &test_error));
+      CHECK_STATUS(train(&p, "run", &again, NULL, 0), DF_BAD_FILE);
+    }
+    CHECK_OK(df_file_write(path, bytes, size, &test_error));
+    CHECK_STATUS(train(&p, "run", &again, NULL, 0), DF_STOPPED);
+    CHECK_INT(again.reports, 1);
+  }
+  df_free(bytes);
+  run nothing = {.resume = true};
+  CHECK_STATUS(train(&p, "other", &nothing, NULL, 0), DF_IO);
+  CHECK_CONTAINS(test_error.message, "nothing to resume");
+  place_close(&p);
+}
+
+TEST(a_rate_that_is_too_high_is_an_error_and_not_a_model) {
+  place p;
+  place_open(&p);
+  run k = {0};
+  const char *const changes[] = {"training.rate=1",           "training.clip_gradient=0",
+                                 "training.weight_decay=100", "training.steps=400",
+                                 "training.warmup=0",         "training.schedule=constant"};
+  CHECK_STATUS(train(&p, "run", &k, changes, COUNT(changes)), DF_BAD_VALUE);
+  CHECK_CONTAINS(test_error.message, "finite");
+  place_close(&p);
+}
+
+TEST(running_out_of_memory_is_an_error) {
+  place p;
+  place_open(&p);
+  df_recipe recipe;
+  df_trainer *t = NULL;
+  CHECK_WITHOUT_MEMORY(df_recipe_read(&recipe, p.recipe, NULL, 0, &test_error));
+  CHECK_WITHOUT_MEMORY(df_trainer_create(&t, &recipe, 2, &test_error));
+  double norm;
+  df_alloc_fail_after(20);
+  CHECK_STATUS(df_trainer_step(t, &norm, &test_error), DF_NO_MEMORY);
+  df_alloc_fail_after(-1);
+  CHECK_OK(df_trainer_step(t, &norm, &test_error));
+  df_trainer_free(t);
+  df_recipe_free(&recipe);
+  place_close(&p);
+}
+
+// ---- Parts ----
+
+TEST(an_epoch_is_a_permutation_in_batches_of_similar_length) {
+  enum { N = 1000, BATCH = 9 };
+  static int32_t tokens[N];
+  for (int i = 0; i < N; i++) tokens[i] = 1 + i * 7919 % 20;
+  df_order o, again;
+  if (!CHECK_OK(df_order_create(&o, tokens, N, BATCH, 3, &test_error)) ||
+      !CHECK_OK(df_order_create(&again, tokens, N, BATCH, 3, &test_error)))
+    return;
+  CHECK_INT(o.batches, N / BATCH);
+  long spread = 0;
+  int32_t before[BATCH];
+  for (int epoch = 0; epoch < 3; epoch++) {
+    static int seen[N];
+    memset(seen, 0, sizeof seen);
+    df_order_epoch(&o, epoch);
+    for (int b = 0; b < o.batches; b++) {
+      const int32_t *s = o.sequences + b * BATCH;
+      for (int i = 0; i < BATCH; i++) {
+        seen[s[i]]++;
+        CHECK(i == 0 || tokens[s[i]] <= tokens[s[i - 1]]);
+      }
+      spread += tokens[s[0]] - tokens[s[BATCH - 1]];
+    }
+    for (int i = 0; i < N; i++) CHECK(seen[i] <= 1);
+    CHECK(epoch == 0 || memcmp(before, o.sequences, sizeof before));
+    memcpy(before, o.sequences, sizeof before);
+  }
+  CHECK(spread < 3L * o.batches * 3);
+  df_order_epoch(&again, 2); // whatever came before
+  CHECK(!memcmp(again.sequences, o.sequences, (size_t)o.batches * BATCH * sizeof(int32_t)));
+  df_order_free(&o);
+  df_order_free(&again);
+}
+
+TEST(the_rate_warms_up_and_falls_by_a_cosine) {
+  df_recipe r = {.steps = 110, .warmup = 10, .cosine = true, .rate = 1, .rate_end = 0.1};
+  CHECK_NEAR(df_learning_rate(&r, 0), 0.1, 1e-12);
+  CHECK_NEAR(df_learning_rate(&r, 9), 1, 1e-12);
+  CHECK_NEAR(df_learning_rate(&r, 10), 1, 1e-12);
+  CHECK_NEAR(df_learning_rate(&r, 60), 0.55, 1e-12);
+  CHECK_NEAR(df_learning_rate(&r, 110), 0.1, 1e-12);
+  CHECK_NEAR(df_learning_rate(&r, 500), 0.1, 1e-12);
+  r.cosine = false;
+  CHECK_NEAR(df_learning_rate(&r, 60), 1, 1e-12);
+}
+
+TEST(augmentation_stretches_and_turns) {
+  df_recipe r = {.seed = 4, .augment_scale = 0.2, .augment_rotate = 0.3};
+  double sum = 0;
+  for (int i = 0; i < 500; i++) {
+    df_augment a = df_augment_draw(&r, i, 2);
+    double sx = hypot(a.m[0], a.m[2]), sy = hypot(a.m[1], a.m[3]), turn = atan2(a.m[2], a.m[0]);
+    CHECK(sx > 0.8 - 1e-6 && sx < 1.2 + 1e-6 && sy > 0.8 - 1e-6 && sy < 1.2 + 1e-6 &&
+          fabs(turn) < 0.3 + 1e-6);
+    CHECK_NEAR((double)a.m[0] * a.m[1] + (double)a.m[2] * a.m[3], 0,
+               1e-6); // axes stay at right angles
+    CHECK_NEAR(turn, atan2(-a.m[1], a.m[3]), 1e-6);
+    sum += turn;
+  }
+  CHECK_NEAR(sum / 500, 0, 0.03);
+  df_recipe none = {.seed = 4};
+  df_augment a = df_augment_draw(&none, 3, 2);
+  CHECK(a.m[0] == 1 && a.m[1] == 0 && a.m[2] == 0 && a.m[3] == 1);
+}
+
+// Central differences of the whole loss along a random direction.
+TEST(the_gradient_of_every_mode_is_the_derivative_of_its_loss) {
+  static const char *const changes[][3] = {
+      {"training.mode=independent"},
+      {"training.mode=teacher-forcing"},
+      {"training.mode=teacher-forcing", "model.denoiser.initial=learned"},
+      {"training.mode=full-sequence", "model.denoiser.initial=learned"}};
+  place p;
+  place_open(&p);
+  for (int i = 0; i < COUNT(changes); i++) {
+    df_recipe recipe;
+    df_trainer *t = NULL;
+    df_loss *l = NULL;
+    int count = changes[i][1] ? 2 : 1, B = 4;
+    DURING("%s", changes[i][count - 1]);
+    if (!CHECK_OK(df_recipe_read(&recipe, p.recipe, changes[i], count, &test_error))) continue;
+    if (CHECK_OK(df_trainer_create(&t, &recipe, 1, &test_error)) &&
+        CHECK_OK(df_loss_create(&l, DF_LOSS_TRAIN, recipe.mode, &t->config, &t->params, t->longest,
+                                B, false, &test_error))) {
+      size_t P = t->params.size;
+      float *gradient = df_alloc(P * sizeof(float)), *direction = df_alloc(P * sizeof(float)),
+            *start = df_alloc(P * sizeof(float));
+      df_loss_clear(l, &t->config.network, B);
+      for (int b = 0; b < B; b++)
+        df_trainer_fill(t, l, b, b, 0, 0.01, 0.1, df_trainer_scratch(t, 0));
+      CHECK_OK(df_loss_run(l, B, gradient, &test_error));
+      df_random_normal(&(df_random){.seed = 9, .purpose = DF_RANDOM_TEST}, (int)P, direction);
+      memcpy(start, t->params.values, P * sizeof(float));
+      double want = 0, value[2], h = 1e-3;
+      for (size_t j = 0; j < P; j++) want += (double)gradient[j] * direction[j];
+      for (int side = 0; side < 2; side++) {
+        for (size_t j = 0; j < P; j++)
+          t->params.values[j] = start[j] + (float)((side ? -h : h) * direction[j]);
+        CHECK_OK(df_loss_run(l, B, gradient, &test_error));
+        value[side] = (double)l->loss[0] + l->stop[0];
+      }
+      CHECK_NEAR((value[0] - value[1]) / (2 * h), want, 2e-3 * fabs(want) + 1e-3);
+      df_free(gradient);
+      df_free(direction);
+      df_free(start);
+    }
+    df_loss_free(l);
+    df_trainer_free(t);
+    df_recipe_free(&recipe);
+  }
+  place_close(&p);
+}
+
+TEST(plans_that_wait_keep_within_their_memory) {
+  place p;
+  place_open(&p);
+  df_recipe recipe;
+  df_trainer *t = NULL;
+  if (CHECK_OK(df_recipe_read(&recipe, p.recipe, NULL, 0, &test_error)) &&
+      CHECK_OK(df_trainer_create(&t, &recipe, 1, &test_error))) {
+    double norm;
+    t->cache.limit = 1; // less than one plan: only those in use are kept
+    for (int i = 0; i < 8; i++) {
+      CHECK_OK(df_trainer_step(t, &norm, &test_error));
+      CHECK(t->cache.count <= recipe.shards);
+      size_t bytes = 0;
+      for (int k = 0; k < t->cache.count; k++) bytes += t->cache.items[k]->bytes;
+      CHECK_INT(bytes, t->cache.bytes);
+    }
+  }
+  df_trainer_free(t);
+  df_recipe_free(&recipe);
+  place_close(&p);
+}

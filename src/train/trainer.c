@@ -51,10 +51,6 @@ static df_status read_data(df_trainer *t, df_error *error) {
   const df_recipe *r = t->recipe;
   int C = r->config.field_count, fs = r->config.frame_stack;
   int E = r->config.network.condition_size;
-  if (E % fs)
-    return df_fail(error, DF_BAD_CONFIG,
-                   "denoiser.condition_size: expected a multiple of frame_stack = %d, found %d", fs,
-                   E);
   df_status status;
   if ((status = df_dataset_read(&t->train, r->train_values, r->train_offsets, r->train_conditions,
                                 C, E / fs, error)) ||
