@@ -268,9 +268,10 @@ static void run_batch(void *context, int i, int thread) {
       status = df_fail(&error, DF_STOPPED, "stopped on request");
     else
       status = df_sampler_step(s, &error);
-    double more = (double)o.batch / (double)df_sampler_state(s)->rows;
-    progress(w, more);
-    told += more;
+    const df_sampler_info *info = df_sampler_state(s);
+    double now = info->rows > 1 ? (double)o.batch * info->row / (info->rows - 1) : told;
+    progress(w, now - told);
+    told = now;
   }
   if (!status && !w->over) {
     progress(w, o.batch - told); // drawn lengths may end before the last row

@@ -18,6 +18,7 @@ typedef struct df_classifier_options {
   int patience; // epochs without a better held-out loss before it stops
   double rate, weight_decay;
   double held_out; // share of the training sequences of each class
+  bool fine;       // fields that are not binary are also shown magnified, near 0
   uint64_t seed;
   df_threads *threads; // nullable
   // Nullable; called after each epoch. Return false to stop: DF_STOPPED.
