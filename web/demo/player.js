@@ -1,0 +1,89 @@
+// The playhead over one or more runs. It moves in parts of the way, 0 to 1, so that runs of different length start
+// and end together; it waits for rows that are not yet there.
+
+export class Player {
+  /** @type {import('./run.js').Run[]} */ runs = [];
+  playing = false;
+  position = 0;
+
+  /** @param {{draw: (seconds: number) => boolean, changed: () => void}} callbacks  draw: after so many
+   *   seconds, true if something still moves; changed: plays or not */
+  constructor({ draw, changed }) {
+    this.draw = draw;
+    this.changed = changed;
+    requestAnimationFrame(this.#tick);
+  }
+
+  load(runs, { position = 0, playing = true } = {}) {
+    this.runs = runs;
+    this.position = position;
+    this.#planned = 0;
+    this.set(playing);
+  }
+
+  /** Rows of the longest plan; the seconds that a run takes follow from it. */
+  get rows() {
+    return Math.max(1, ...this.runs.map((run) => run.planned));
+  }
+  get #seconds() {
+    return Math.min(12, Math.max(5, this.rows * 0.075));
+  }
+  /** How far the recorded rows reach. */
+  get reach() {
+    return Math.min(1, ...this.runs.map((run) => (run.done ? 1 : run.last / run.planned)));
+  }
+  get ended() {
+    return this.position >= 1 && this.runs.every((run) => run.done || run.error);
+  }
+  rowOf(run) {
+    return Math.min(run.last, this.position * run.planned);
+  }
+
+  set(playing) {
+    this.playing = playing;
+    this.dirty = true;
+    this.changed();
+  }
+  toggle() {
+    if (!this.playing && this.ended) this.position = 0;
+    this.set(!this.playing);
+  }
+  /** To a part of the way, as far as it is recorded; stops there. */
+  seek(position) {
+    this.position = Math.max(0, Math.min(position, this.reach));
+    this.set(false);
+  }
+  /** By whole rows of the shortest run. */
+  step(count) {
+    const rows = Math.min(...this.runs.map((run) => run.planned));
+    const row = this.position * rows;
+    this.seek(((count > 0 ? Math.floor(row + 1e-6) : Math.ceil(row - 1e-6)) + count) / rows);
+  }
+
+  #last = 0;
+  #tick = (now) => {
+    requestAnimationFrame(this.#tick);
+    const passed = Math.min(0.1, (now - this.#last) / 1000);
+    this.#last = now;
+    if (!this.runs.some((run) => run.last >= 0)) return;
+    this.#hold();
+    if (this.playing) {
+      this.position = Math.min(this.position + passed / this.#seconds, Math.max(this.position, this.reach));
+      this.dirty = true;
+      if (this.ended) this.set(false);
+    }
+    if (this.dirty || this.settling) {
+      this.dirty = false;
+      this.settling = this.draw(passed);
+    }
+  };
+
+  // A drawn length can shorten a table while it is played: stay in the same row.
+  #planned = 0;
+  #hold() {
+    if (this.runs.length !== 1 || this.rows === this.#planned) return;
+    if (this.#planned) this.position = Math.min(1, (this.position * this.#planned) / this.rows);
+    this.#planned = this.rows;
+    this.dirty = true;
+  }
+}
