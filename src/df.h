@@ -2,8 +2,10 @@
 //
 //   df_model *model;  df_sampler *s;  df_error error;
 //   if (df_model_open(&model, bytes, size, &error)) ...
-//   if (df_sampler_create(&s, model, &(df_sampler_options){.batch = 1, .seed = 7}, &error)) ...
-//   while (!df_sampler_done(s) && !df_sampler_step(s, &error)) draw(df_sampler_info(s), ...);
+//   df_sampler_options options = df_sampler_defaults();
+//   options.seed = 7;
+//   if (df_sampler_create(&s, model, &options, &error)) ...
+//   while (!df_sampler_done(s) && !df_sampler_step(s, &error)) draw(df_sampler_state(s));
 //   df_sampler_free(s);  df_model_free(model);
 //
 // Three lifetimes: a model (weights, read only, shared by samplers and threads), a sampler (a plan and the state of
@@ -40,9 +42,10 @@ enum { DF_DEFAULT = -1000000 };  // in int and double fields: take the model's d
 
 typedef struct df_sampler_options {
   int batch;       // B >= 1
-  int length;      // T > 0 tokens; DF_LENGTH_DRAWN: the stop head decides, up to max_length; DF_LENGTH_UNBOUNDED
-  int max_length;  // tokens; for drawn lengths (0: the model's default)
-  int schedule;    // a df_schedule (diffusion/levels.h), or DF_DEFAULT
+  int length;      // T > 0 tokens; DF_LENGTH_DRAWN: the stop head decides, up to max_length; DF_LENGTH_UNBOUNDED: on and
+                   // on (or until the stop head, if there is one). DF_DEFAULT: drawn if there is a stop head, else max_length
+  int max_length;  // bound of drawn lengths; of an unbounded one: known tokens may stand before it (0: the model's default)
+  int schedule;    // a df_schedule (diffusion/levels.h), or DF_DEFAULT. Its columns are the tokens that are not known
   int steps;       // S, 1 .. K
   double uncertainty;    // u of the pyramid and trapezoid
   double eta;            // 0: deterministic DDIM, 1: as noisy as DDPM
@@ -51,7 +54,7 @@ typedef struct df_sampler_options {
   int stabilization;     // level (0 .. K) at which known and finished tokens enter the network
   uint64_t seed;
   uint32_t first_sequence;  // sequence b draws its random numbers as number first_sequence + b
-  const int32_t *table;     // DF_CUSTOM: (table_rows, length), copied
+  const int32_t *table;     // DF_CUSTOM: (table_rows, T or max_length), copied; columns of known tokens are not used
   int table_rows;
   bool allow_renoise;       // custom tables whose columns rise
 } df_sampler_options;
@@ -64,18 +67,20 @@ void df_sampler_free(df_sampler *sampler);  // NULL is fine
 
 // Before the first step. Values are in data units and must be finite.
 // Known tokens stay clean: token t of sequence b is set to `frames` frames (frames, C), all frame_stack of them except
-// perhaps in a last token of a known length. At the start, in the middle or at the end of the sequence.
+// perhaps in the last token of a known length. At the start, in the middle or at the end of the sequence; a drawn length
+// is never shorter than the last known token. A second call replaces the first.
 df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *values, int frames, df_error *error);
-// External condition (E) of token t; b = -1: of all sequences. Required for each token if the model has conditions.
+// External condition (E, network units) of token t; b = -1: of all sequences. Required for each token if the model has conditions.
 // With an unbounded length it may be given later, before the token is first visited.
 df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const float *values, df_error *error);
-// The observation (O) that the initial latent is encoded from, if the model has such an encoder.
+// The observation (O, network units) that the initial latent is encoded from, if the model has such an encoder.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
 // WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it was before the row.
 df_status df_sampler_step(df_sampler *sampler, df_error *error);
-// Back to row 0 with the same options, known tokens and conditions, and this seed.
+// Back to row 0 with the same options, known tokens and conditions, and this seed. (With an unbounded length whose first
+// tokens have left, conditions have to be given again.)
 void df_sampler_restart(df_sampler *sampler, uint64_t seed);
 
 // The state after the last step. Pointers are valid until the sampler is freed; their contents change with each step.
@@ -83,13 +88,14 @@ void df_sampler_restart(df_sampler *sampler, uint64_t seed);
 // clean ones.
 typedef struct df_sampler_info {
   int64_t row;         // steps done
-  int64_t rows;        // of the table; -1: unbounded
+  int64_t rows;        // of the table, start included: all is done when row = rows - 1. Falls when a sequence turns out
+                       // to end early. -1: unbounded
   int batch, tokens;   // B, tokens in the window
   int64_t first;       // number of the window's first token
   int frame_stack, fields;   // a token is (frame_stack, C)
   const int32_t *levels;     // (B, tokens) indices 0 .. S; S + 1: behind the end of the sequence
   const float *values;       // (B, tokens, frame_stack, C) data units: the noisy tokens
-  const float *estimates;    // the same shape: the network's estimate of the clean tokens
+  const float *estimates;    // the same shape: the network's estimate of the clean tokens; the mean before there is one
   const int32_t *frames;     // (B, tokens) frames present in each token by the estimate: 0 .. frame_stack
   const int32_t *lengths;    // (B) tokens of each sequence if known by now, else -1
   int64_t clean;             // tokens before this one are clean in all sequences: they may leave
