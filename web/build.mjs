@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
@@ -22,7 +23,8 @@ const bundle = (entry, define) =>
     bundle: true,
     format: 'esm',
     target: 'es2022',
-    minifySyntax: true,
+    minify: true,
+    sourcemap: true,
     charset: 'utf8',
     define,
     logLevel: 'warning',
@@ -30,11 +32,13 @@ const bundle = (entry, define) =>
 
 await bundle('worker.js');
 await bundle('index.js');
-const [simd, relaxed] = modules.map((name) => readFileSync(`${dist}/${name}`, 'base64'));
+const [simd, relaxed] = modules.map((name) =>
+  gzipSync(readFileSync(`${dist}/${name}`), { level: 9 }).toString('base64'),
+);
 await bundle('inline.js', {
   DF_SIMD_WASM: JSON.stringify(simd),
   DF_RELAXED_WASM: JSON.stringify(relaxed),
-  DF_WORKER_JS: JSON.stringify(readFileSync(`${dist}/worker.js`, 'utf8')),
+  DF_WORKER_JS: JSON.stringify(readFileSync(`${dist}/worker.js`, 'utf8').replace(/^\/\/# .*/m, '')),
 });
 
 execFileSync('node_modules/.bin/tsc', { stdio: 'inherit' }); // the .d.ts files

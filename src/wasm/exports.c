@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "df.h"
-#include "diffusion/config.h"
+#include "diffusion/sampler.h"
 
 #define EXPORT(type, name) __attribute__((export_name(#name))) type df_wasm_##name
 
@@ -47,45 +47,24 @@ static double number(double x) { return isnan(x) ? DF_DEFAULT : x; }
 
 // ---- Model ----
 
-// The library keeps its own reading of the config to itself, so the text is read once more for what pages ask.
-typedef struct df_wasm_model {
+EXPORT(df_model *, model_open)(const void *bytes, size_t size) {
   df_model *model;
-  df_config config;
-} df_wasm_model;
-
-EXPORT(void, model_free)(df_wasm_model *m) {
-  if (!m) return;
-  df_model_free(m->model);
-  df_config_free(&m->config);
-  df_free(m);
+  return df_model_open(&model, bytes, size, &error) ? NULL : model;
 }
-
-EXPORT(df_wasm_model *, model_open)(const void *bytes, size_t size) {
-  df_wasm_model *m = df_alloc(sizeof *m);
-  if (!m) return df_fail(&error, DF_NO_MEMORY, "opening the model"), NULL;
-  if (df_model_open(&m->model, bytes, size, &error) ||
-      df_config_parse(&m->config, df_model_config(m->model), strlen(df_model_config(m->model)),
-                      &error)) {
-    df_wasm_model_free(m);
-    return NULL;
-  }
-  return m;
-}
-
-EXPORT(const char *, model_config)(const df_wasm_model *m) { return df_model_config(m->model); }
+EXPORT(void, model_free)(df_model *m) { df_model_free(m); }
+EXPORT(const char *, model_config)(const df_model *m) { return df_model_config(m); }
 
 // Fourteen numbers, in the order in which core.js takes them apart.
-EXPORT(const double *, model_numbers)(const df_wasm_model *m) {
+EXPORT(const double *, model_numbers)(const df_model *m) {
   static double out[14];
   const df_config *c = &m->config;
-  const double now[14] = {(double)df_model_parameters(m->model),
-                          (double)df_model_bytes(m->model),
+  const double now[14] = {(double)df_model_parameters(m),
+                          (double)df_model_bytes(m),
                           c->K,
                           c->frame_stack,
                           c->field_count,
                           c->network.condition_size,
-                          c->network.initial == DF_INITIAL_ENCODED ? c->network.observation_size
-                                                                   : 0,
+                          c->network.observation_size,
                           c->network.stop_head,
                           c->sampling.schedule,
                           c->sampling.steps,
@@ -95,9 +74,9 @@ EXPORT(const double *, model_numbers)(const df_wasm_model *m) {
                           c->sampling.max_tokens};
   return memcpy(out, now, sizeof out);
 }
-EXPORT(const char *, field_name)(const df_wasm_model *m, int i) { return m->config.fields[i].name; }
+EXPORT(const char *, field_name)(const df_model *m, int i) { return m->config.fields[i].name; }
 // mean, std, binary, threshold
-EXPORT(const double *, field_numbers)(const df_wasm_model *m, int i) {
+EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   static double out[4];
   const df_field *f = &m->config.fields[i];
   const double now[4] = {f->mean, f->std, f->binary, f->threshold};
@@ -108,9 +87,9 @@ EXPORT(const double *, field_numbers)(const df_wasm_model *m, int i) {
 
 // The order of df_sampler_options. length: 0 drawn, -1 unbounded.
 EXPORT(df_sampler *, sampler_create)
-(const df_wasm_model *m, double batch, double length, double max_length, double schedule,
- double steps, double uncertainty, double eta, int ancestral, int posterior, double stabilization,
- uint64_t seed, double first_sequence, const int32_t *table, int table_rows, int allow_renoise) {
+(const df_model *m, double batch, double length, double max_length, double schedule, double steps,
+ double uncertainty, double eta, int ancestral, int posterior, double stabilization, uint64_t seed,
+ double first_sequence, const int32_t *table, int table_rows, int allow_renoise) {
   df_sampler_options o = df_sampler_defaults();
   if (!integer(batch, "batch", &o.batch) || !integer(length, "length", &o.length) ||
       !integer(max_length, "maxLength", &o.max_length) ||
@@ -132,7 +111,7 @@ EXPORT(df_sampler *, sampler_create)
   o.table_rows = table_rows;
   o.allow_renoise = allow_renoise;
   df_sampler *s = NULL;
-  return df_sampler_create(&s, m->model, &o, &error) ? NULL : s;
+  return df_sampler_create(&s, m, &o, &error) ? NULL : s;
 }
 EXPORT(void, sampler_free)(df_sampler *s) { df_sampler_free(s); }
 

@@ -51,8 +51,11 @@ export function checkOptions(options) {
       throw badArgument('table', `rows of length ${out.length}`, `${out.table.length} entries`);
     }
   }
-  if (out.length !== undefined && out.length !== 'drawn' && !(out.length >= 1)) {
-    throw badArgument('length', "a number of tokens, 'drawn' or Infinity", out.length);
+  // 0 and below have meanings of their own on the wasm side.
+  if (out.maxLength < 1) throw badArgument('maxLength', 'a number of tokens', out.maxLength);
+  const { length } = out;
+  if (length !== undefined && length !== 'drawn' && !(typeof length === 'number' && length >= 1)) {
+    throw badArgument('length', "a number of tokens, 'drawn' or Infinity", length);
   }
   return out;
 }

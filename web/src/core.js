@@ -369,7 +369,7 @@ export class Engine {
     const tokens = batch * columns;
     return {
       row,
-      rows: rows < 0 ? Infinity : rows,
+      rows: rows < 0 ? Infinity : rows - 1, // the start is none to do
       batch,
       columns,
       first,

@@ -1,4 +1,4 @@
 // What web/build.mjs puts into inline.js.
-declare const DF_SIMD_WASM: string; // base64
-declare const DF_RELAXED_WASM: string; // base64
+declare const DF_SIMD_WASM: string; // gzip, base64
+declare const DF_RELAXED_WASM: string; // gzip, base64
 declare const DF_WORKER_JS: string;

@@ -9,11 +9,14 @@ export * from './types.js';
 
 const files = {
   wasm: (/** @type {Build} */ build) =>
-    Uint8Array.from(atob(build === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), (c) =>
-      c.charCodeAt(0),
-    ),
+    gunzip(Uint8Array.from(atob(build === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), byte)),
   workers: [() => workerFromText(DF_WORKER_JS)],
 };
+
+const byte = (/** @type {string} */ character) => character.charCodeAt(0);
+
+const gunzip = (/** @type {Uint8Array<ArrayBuffer>} */ bytes) =>
+  new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip')));
 
 /** @type {typeof import('./index.js').loadModel} */
 export const loadModel = (source, options = {}) => load(files, source, options);

@@ -12,7 +12,7 @@ import { byteLength, read } from './read.js';
 /**
  * Where an entry point of the package has its files.
  * @typedef {object} Files
- * @property {(build: Build) => URL | BufferSource} wasm
+ * @property {(build: Build) => URL | Response} wasm
  * @property {(() => Worker)[]} workers  ways to make one, tried in this order
  */
 

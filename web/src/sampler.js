@@ -41,7 +41,6 @@ export class Sampler {
    */
   constructor(model, link, id, options, forget) {
     const checked = checkOptions(options);
-    checked.length ??= model.stopHead ? 'drawn' : (checked.maxLength ?? model.defaults.maxLength);
     this.#model = model;
     this.#link = link;
     this.#id = id;

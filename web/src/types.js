@@ -39,7 +39,7 @@
  * Every field is optional: what is left out is the model's own sampling setting (model.defaults).
  * @typedef {object} SamplerOptions
  * @property {number | 'drawn'} [length]  tokens; 'drawn': the model's stop head decides; Infinity: tokens leave as they
- *   become clean and memory stays constant. Default: 'drawn' if the model has a stop head, else maxLength
+ *   become clean and memory stays constant, without end unless a stop head ends it. Default: 'drawn' if the model has a stop head, else maxLength
  * @property {number} [maxLength]  tokens at most, for drawn lengths
  * @property {Schedule} [schedule]
  * @property {number} [steps]  S, 1 to K
@@ -67,7 +67,7 @@
  * them. From a worker they are copies and stay yours.
  * @typedef {object} Row
  * @property {number} row  rows done: 0 before the first step
- * @property {number} rows  rows to do; Infinity: unbounded
+ * @property {number} rows  rows to do: one less than the level table has; Infinity: unbounded
  * @property {number} batch  B
  * @property {number} columns  T, tokens in the window
  * @property {number} first  number of the window's first token; 0 unless unbounded
@@ -123,7 +123,7 @@
 /**
  * @typedef {object} SamplerInfo
  * @property {number} bytes  memory that the sampler holds; a step allocates nothing
- * @property {number} rows  rows of its table; Infinity: unbounded
+ * @property {number} rows  rows to do; Infinity: unbounded
  * @property {number} columns  tokens in the window
  * @property {number} batch
  * @property {number} steps

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { DfError, features, loadModel } from '../web/dist/index.js';
+import { NodeWorker } from './node-worker.mjs';
+import { strokes, tinyModel } from './tiny.mjs';
+
+/** The two ways to run a model here: in this thread, and through the protocol of the worker. */
+export const ways = {
+  'in-thread': {},
+  worker: { worker: () => new NodeWorker() },
+};
+
+export const builds = ['simd', 'relaxed'];
+
+/** Why a build cannot be tested here; false if it can. */
+export function skipReason(build) {
+  return features()[build]
+    ? false
+    : `this Node has no ${build} (node --experimental-wasm-relaxed-simd)`;
+}
+
+/** Loads a tiny model for the length of a test. */
+export async function tiny(t, options = {}, config = strokes) {
+  const model = await loadModel(tinyModel(config), options);
+  t.after(() => model.dispose());
+  return model;
+}
+
+/** A copy that outlives the next step. */
+export function copyRow(row) {
+  const copy = { ...row };
+  for (const [key, value] of Object.entries(copy))
+    if (ArrayBuffer.isView(value)) copy[key] = value.slice();
+  delete copy.ms;
+  return copy;
+}
+
+/** All rows of a sampler, and the start, as copies. */
+export async function allRows(sampler) {
+  const rows = [copyRow(await sampler.state())];
+  for await (const row of sampler) rows.push(copyRow(row));
+  return rows;
+}
+
+/** assert.rejects and assert.throws want a validator: a DfError with this code, whose message matches. */
+export function dfError(code, message = /./) {
+  return (error) => {
+    assert.ok(error instanceof DfError, `expected a DfError, found ${error?.stack ?? error}`);
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+    return true;
+  };
+}
