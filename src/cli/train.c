@@ -140,9 +140,13 @@ int cli_train(int argc, char **argv) {
   int code = CLI_OK;
   if (status) {
     code = cli_fail("train", &error);
-    if (status == DF_STOPPED)
-      fprintf(stderr, "Go on with: forcing train %s --resume%s%s ...\n", path, out ? " --out " : "",
-              out ? out : "");
+    if (status == DF_STOPPED) {
+      fprintf(stderr, "Go on with: forcing");
+      for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--resume") && strcmp(argv[i], "--restart"))
+          fprintf(stderr, " %s", argv[i]);
+      fprintf(stderr, " --resume\n");
+    }
     if (status == DF_WRONG_STATE && !resume)
       fprintf(stderr, "(--resume, --restart or --out FOLDER)\n");
   } else {
