@@ -1,6 +1,6 @@
 // The model behind the page, and what to say when it cannot be had.
 
-import { features, loadModel } from '../src/index.js';
+import { features, loadModel } from 'diffusion-forcing';
 
 const MODEL = new URL('../../models/kanji/model.safetensors', import.meta.url);
 

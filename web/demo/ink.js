@@ -142,7 +142,7 @@ function press(stroke, samples) {
 
 // Calls part(token, from, to) for each run of samples that belongs to one token, `from` one before it so that they join.
 function parts(samples, part) {
-  for (let i = 0; i < samples.length; ) {
+  for (let i = 0; i < samples.length;) {
     const { token } = samples[i];
     let end = i + 1;
     while (end < samples.length && samples[end].token === token) end++;

@@ -8,15 +8,19 @@ import { Player } from './player.js';
 import recording from './recorded.json';
 import { recordedRun } from './recording.js';
 import { Run } from './run.js';
-import { LIMITS, SCHEDULES, formatState, parseState } from './state.js';
+import { LIMITS, SCHEDULES, formatState, hasState, parseState } from './state.js';
 import { colours, startTheme } from './theme.js';
 import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
-const NAMES = { autoregressive: 'Autoregressive', pyramid: 'Pyramid', 'full-sequence': 'Full sequence' };
+const NAMES = {
+  autoregressive: 'Autoregressive',
+  pyramid: 'Pyramid',
+  'full-sequence': 'Full sequence',
+};
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-let state = parseState(location.hash);
+let state = parseState(location.search);
 let model = null;
 let controller = new AbortController(); // of the live runs
 const token = { hovered: -1, pinned: -1 };
@@ -151,7 +155,9 @@ async function boot() {
   try {
     model = await load({
       onProgress({ loaded, total }) {
-        $('engine').textContent = total ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded);
+        $('engine').textContent = total
+          ? `${megabytes(loaded)} of ${megabytes(total)}`
+          : megabytes(loaded);
         if (total) $('progress').value = loaded / total;
         else $('progress').removeAttribute('value');
       },
@@ -168,20 +174,20 @@ async function boot() {
   for (const id of ['pen', 'more']) $(id).disabled = false;
   watchGallery();
   // The recording plays to its end, unless the address asks for something else.
-  if (location.hash.length > 1 || still.matches) start({ row: state.row });
+  if (hasState(location.search) || still.matches) start({ row: state.row });
   else takeOver();
 }
 
 const recorded = () => player.runs.length === 1 && !player.runs[0].live;
-/** Once the recording has ended, the model takes over. */
+/** Once the recording has ended, the model takes over with a character of its own. */
 function takeOver() {
-  if (recorded() && player.ended && model && !penning) start();
+  if (recorded() && player.ended && model && !penning) dice();
 }
 
 // ---- Address and controls ----
 
 function saveState() {
-  history.replaceState(null, '', location.pathname + location.search + formatState(state));
+  history.replaceState(null, '', formatState(state, location.search) + location.hash);
 }
 
 function showState() {
@@ -199,17 +205,22 @@ function showState() {
   }
   const bent = state.schedule === 'pyramid' || state.compare;
   $('uncertainty').disabled = !bent;
-  if (!bent) $('uncertainty-value').textContent = state.schedule === 'autoregressive' ? 'one by one' : 'none';
+  if (!bent)
+    $('uncertainty-value').textContent =
+      state.schedule === 'autoregressive' ? 'one by one' : 'none';
 }
 
 /** Changes the state from a control and samples anew. */
 function change(part) {
   state = { ...state, row: null, ...part };
   showState();
+  saveState();
   restartSoon();
 }
 
-const dice = () => change({ seed: Math.floor(Math.random() * 1e6), sequence: 0 });
+function dice() {
+  change({ seed: Math.floor(Math.random() * 1e6), sequence: 0 });
+}
 
 function listen() {
   for (const radio of document.querySelectorAll('[name=schedule]'))
@@ -218,7 +229,7 @@ function listen() {
   for (const id of ['steps', 'uncertainty', 'eta'])
     $(id).addEventListener('input', () => change({ [id]: Number($(id).value) }));
   $('seed').addEventListener('change', () => {
-    const seed = parseState(`#seed=${$('seed').value.replace(/\D/g, '')}`).seed;
+    const seed = parseState(`seed=${$('seed').value.replace(/\D/g, '')}`).seed;
     change({ seed, sequence: 0 });
   });
   $('controls').addEventListener('submit', (event) => event.preventDefault());
@@ -227,15 +238,19 @@ function listen() {
   $('play').addEventListener('click', play);
   $('step').addEventListener('click', () => player.step(1));
   $('back').addEventListener('click', () => player.step(-1));
-  $('scrub').addEventListener('input', () => player.seek(Number($('scrub').value) / Number($('scrub').max)));
+  $('scrub').addEventListener('input', () =>
+    player.seek(Number($('scrub').value) / Number($('scrub').max)),
+  );
   $('retry').addEventListener('click', () => (model ? start() : boot()));
   $('more').addEventListener('click', () => sampleGallery(Math.floor(Math.random() * 1e6)));
   $('copy').addEventListener('click', copyBibtex);
-  for (const view of views) view.element.querySelector('.branch').addEventListener('click', () => branch(view.run));
-  window.addEventListener('hashchange', () => {
-    state = parseState(location.hash);
-    showState();
-    if (model) start({ row: state.row });
+  for (const view of views)
+    view.element.querySelector('.branch').addEventListener('click', () => branch(view.run));
+  panel('go').addEventListener('click', finishPen);
+  panel('leave').addEventListener('click', cancelPen);
+  panel('undo').addEventListener('click', () => {
+    pen.undo();
+    drawPen();
   });
   document.addEventListener('keydown', onKey);
   new ResizeObserver(() => {
@@ -246,14 +261,14 @@ function listen() {
 
 function play() {
   if (penning) finishPen();
-  else if (recorded() && player.ended && model) start();
+  else if (recorded() && player.ended && model) dice();
   else player.toggle();
 }
 
 function onKey(event) {
   const { target, key } = event;
   if (event.ctrlKey || event.metaKey || event.altKey || target.matches('input[type=text]')) return;
-  const activates = target.matches('button, summary, a, input');
+  const activates = target.matches('button, summary, a, [type=checkbox], [type=radio]');
   if (activates && (key === ' ' || key === 'Enter')) return;
   if (target.matches('input') && /^(Arrow|Home|End)/.test(key)) return;
   const act = {
@@ -291,6 +306,7 @@ function enterPen() {
   $('pen').setAttribute('aria-pressed', 'true');
   show([new Run({ ...state, ink: null }, model.defaults.maxLength)], { playing: false });
   say('Your turn.');
+  main.sheet.canvas.scrollIntoView({ block: 'nearest' });
   drawPen();
 }
 
@@ -318,7 +334,7 @@ function drawPen() {
   main.table.draw(run, 0, -1);
   panel('go').disabled = !ink;
   panel('undo').disabled = !ink;
-  main.element.querySelector('#pen-count').textContent = ink
+  main.element.querySelector('.pen-count').textContent = ink
     ? `${pen.strokes.length} ${pen.strokes.length === 1 ? 'stroke' : 'strokes'}, ${run.kept} of ${run.T} tokens.`
     : 'With mouse, finger or stylus, on the sheet.';
 }

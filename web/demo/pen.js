@@ -81,7 +81,11 @@ function halveLongest(points) {
     if (!points[k - 1].pen && length > longest) [longest, best] = [length, k];
   }
   const [a, b] = [points[best - 1], points[best]];
-  points.splice(best, 0, { x: Math.round((a.x + b.x) / 2), y: Math.round((a.y + b.y) / 2), pen: 0 });
+  points.splice(best, 0, {
+    x: Math.round((a.x + b.x) / 2),
+    y: Math.round((a.y + b.y) / 2),
+    pen: 0,
+  });
 }
 
 export class Pen {
@@ -137,7 +141,9 @@ export class Pen {
       const keep = importance(points);
       const last = s === this.strokes.length - 1 && this.#drawing;
       return {
-        points: points.filter((_, i) => keep[i] > EPSILON / 2).map(({ x, y }) => ({ x, y, token: 0 })),
+        points: points
+          .filter((_, i) => keep[i] > EPSILON / 2)
+          .map(({ x, y }) => ({ x, y, token: 0 })),
         ended: !last,
       };
     });

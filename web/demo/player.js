@@ -68,7 +68,10 @@ export class Player {
     if (!this.runs.some((run) => run.last >= 0)) return;
     this.#hold();
     if (this.playing) {
-      this.position = Math.min(this.position + passed / this.#seconds, Math.max(this.position, this.reach));
+      this.position = Math.min(
+        this.position + passed / this.#seconds,
+        Math.max(this.position, this.reach),
+      );
       this.dirty = true;
       if (this.ended) this.set(false);
     }

@@ -10,11 +10,21 @@ import { defaults } from './state.js';
 const here = (path) => new URL(path, import.meta.url);
 const model = await loadModel(here('../../models/kanji/model.safetensors'));
 const { schedule, steps, uncertainty, eta } = defaults;
-const settings = { schedule, steps, uncertainty, eta, seed: Number(process.argv[2] ?? 7), sequence: 0, ink: null };
+const settings = {
+  schedule,
+  steps,
+  uncertainty,
+  eta,
+  seed: Number(process.argv[2] ?? 7),
+  sequence: 0,
+  ink: null,
+};
 const run = new Run(settings, model.defaults.maxLength, model.frameStack, model.fields.length);
 await run.fill(model.sampler(settings), new AbortController().signal);
 if (run.error) throw run.error;
 const text = JSON.stringify(packRun(run), null, 2) + '\n';
 writeFileSync(here('recorded.json'), text);
-console.log(`seed ${settings.seed}: ${run.length} tokens, ${run.last} rows, ${gzipSync(text).length} bytes gzipped`);
+console.log(
+  `seed ${settings.seed}: ${run.length} tokens, ${run.last} rows, ${gzipSync(text).length} bytes gzipped`,
+);
 model.dispose();

@@ -10,7 +10,12 @@ export const GRAIN = [0.5, 0.5, 0.02];
 export function recordedRun({ settings, T, F, C, rows, levels, tokens, estimate, frames }) {
   const run = new Run(settings, T, F, C);
   const read = (text) => Int8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const data = { levels: read(levels), tokens: read(tokens), estimate: read(estimate), frames: read(frames) };
+  const data = {
+    levels: read(levels),
+    tokens: read(tokens),
+    estimate: read(estimate),
+    frames: read(frames),
+  };
   const part = (name, m, size) => data[name].subarray(m * size, (m + 1) * size);
   const sums = { tokens: new Int32Array(T * F * C), estimate: new Int32Array(T * F * C) };
   const values = (name, m) => {

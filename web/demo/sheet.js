@@ -60,7 +60,8 @@ export class Sheet {
       ctx.strokeStyle = colours.accent;
       ctx.globalAlpha = 0.22;
       ctx.lineWidth = 10;
-      for (const stroke of guess) line(ctx, stroke, (t) => t === selected && levels[t] < 1, spacing);
+      for (const stroke of guess)
+        line(ctx, stroke, (t) => t === selected && levels[t] < 1, spacing);
       ctx.globalAlpha = 1;
     }
     const look = (t) => ({
@@ -87,7 +88,14 @@ export class Sheet {
     const unit = MIST / SHEET;
     lowCtx.setTransform(1, 0, 0, 1, 0, 0);
     lowCtx.clearRect(0, 0, MIST, MIST);
-    lowCtx.setTransform(unit * origin.scale, 0, 0, unit * origin.scale, unit * origin.x, unit * origin.y);
+    lowCtx.setTransform(
+      unit * origin.scale,
+      0,
+      0,
+      unit * origin.scale,
+      unit * origin.x,
+      unit * origin.y,
+    );
     for (const stroke of ink) mist(lowCtx, stroke, look);
     ctx.save();
     ctx.setTransform(1, 0, 0, 1, 0, 0);
@@ -149,7 +157,9 @@ export class Sheet {
 function aimed({ run, levels }, guess) {
   const { ink } = run.settings;
   if (ink) return { x: ink.x, y: ink.y, scale: 1 };
-  const box = bounds(guess.map(({ points }) => ({ points: points.filter((p) => levels[p.token] < 1) })));
+  const box = bounds(
+    guess.map(({ points }) => ({ points: points.filter((p) => levels[p.token] < 1) })),
+  );
   if (!box) return START;
   const wide = Math.max(box.right - box.left, box.bottom - box.top);
   let sure = 0;

@@ -1,4 +1,4 @@
-// What the visitor has chosen, kept in the address: #seed=7&schedule=pyramid&steps=50...
+// What the visitor has chosen, kept in the address: ?seed=7&schedule=pyramid&steps=50...
 // `ink` holds the strokes that the visitor gave: where the pen first came down (sheet units) and the frames from there.
 
 export const SCHEDULES = ['autoregressive', 'pyramid', 'full-sequence'];
@@ -25,12 +25,13 @@ export const defaults = {
 const between = ([low, high], value, otherwise) =>
   Number.isFinite(value) ? Math.min(high, Math.max(low, value)) : otherwise;
 
-/** State from location.hash; whatever is missing or makes no sense takes its default. */
-export function parseState(hash) {
-  const given = new URLSearchParams(hash.replace(/^#/, ''));
+/** State from location.search; whatever is missing or makes no sense takes its default. */
+export function parseState(search) {
+  const given = new URLSearchParams(search);
   const number = (key) => (given.has(key) ? Number(given.get(key)) : NaN);
   const state = { ...defaults };
-  for (const key of Object.keys(LIMITS)) state[key] = between(LIMITS[key], number(key), defaults[key]);
+  for (const key of Object.keys(LIMITS))
+    state[key] = between(LIMITS[key], number(key), defaults[key]);
   state.seed = Math.round(state.seed);
   state.steps = Math.round(state.steps);
   state.sequence = Math.round(between([0, 9999], number('sequence'), 0));
@@ -41,15 +42,20 @@ export function parseState(hash) {
   return state;
 }
 
-/** Only what differs from the defaults. */
-export function formatState(state) {
-  const text = new URLSearchParams();
+/** True if the address says anything about the state. */
+export const hasState = (search) =>
+  [...new URLSearchParams(search).keys()].some((key) => key in defaults);
+
+/** The address of a state: what differs from the defaults, and whatever else stood there. */
+export function formatState(state, search) {
+  const text = new URLSearchParams(search);
+  const set = (key, value) => (value === null ? text.delete(key) : text.set(key, value));
   for (const key of ['seed', 'sequence', 'schedule', 'steps', 'uncertainty', 'eta'])
-    if (state[key] !== defaults[key] || key === 'seed') text.set(key, String(state[key]));
-  if (state.compare) text.set('compare', '1');
-  if (state.ink) text.set('ink', formatInk(state.ink));
-  if (state.row !== null) text.set('row', String(state.row));
-  return '#' + text;
+    set(key, state[key] === defaults[key] && key !== 'seed' ? null : String(state[key]));
+  set('compare', state.compare ? '1' : null);
+  set('ink', state.ink && formatInk(state.ink));
+  set('row', state.row === null ? null : String(state.row));
+  return `?${text}`;
 }
 
 // 23.18_0.0.26.-4_... : where the pen came down, then dx.dy.dx.dy of each stroke.
@@ -63,7 +69,11 @@ function formatInk({ x, y, frames }) {
 }
 
 function parseInk(text) {
-  if (!text || !/^-?\d{1,3}\.-?\d{1,3}(_-?\d{1,3}\.-?\d{1,3}(\.-?\d{1,3}\.-?\d{1,3})*)+$/.test(text)) return null;
+  if (
+    !text ||
+    !/^-?\d{1,3}\.-?\d{1,3}(_-?\d{1,3}\.-?\d{1,3}(\.-?\d{1,3}\.-?\d{1,3})*)+$/.test(text)
+  )
+    return null;
   const [start, ...strokes] = text.split('_').map((part) => part.split('.').map(Number));
   const frames = strokes.flatMap((s) =>
     s.flatMap((v, i) => (i % 2 ? [s[i - 1], v, Number(i === s.length - 1)] : [])),

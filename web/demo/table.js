@@ -38,7 +38,8 @@ export class Table {
     ctx.drawImage(this.cells, 0, 0, width, height);
     ctx.fillStyle = colours.paper;
     const gap = Math.max(1, Math.round((columns > 12 ? 1 : 1.5) * ratio));
-    for (let t = 1; t < columns; t++) ctx.fillRect(Math.round((t * width) / columns - gap / 2), 0, gap, height);
+    for (let t = 1; t < columns; t++)
+      ctx.fillRect(Math.round((t * width) / columns - gap / 2), 0, gap, height);
 
     const y = ((position + 0.5) / rows) * height;
     const stroke = 2 * ratio;

@@ -10,7 +10,10 @@ function read() {
   const style = getComputedStyle(root);
   const value = (name) => style.getPropertyValue(`--${name}`).trim();
   colours = Object.fromEntries(
-    ['paper', 'sheet', 'ink', 'wash', 'dim', 'noise', 'accent', 'rule'].map((name) => [name, value(name)]),
+    ['paper', 'sheet', 'ink', 'wash', 'dim', 'noise', 'accent', 'rule'].map((name) => [
+      name,
+      value(name),
+    ]),
   );
 }
 

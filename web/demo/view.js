@@ -51,8 +51,14 @@ export class View {
         if (button.matches(':focus-visible')) this.onSelect(t, false);
       });
       button.addEventListener('blur', () => this.onSelect(-1, false));
-      button.addEventListener('pointerenter', (e) => e.pointerType !== 'touch' && this.onSelect(t, false));
-      button.addEventListener('pointerleave', (e) => e.pointerType !== 'touch' && this.onSelect(-1, false));
+      button.addEventListener(
+        'pointerenter',
+        (e) => e.pointerType !== 'touch' && this.onSelect(t, false),
+      );
+      button.addEventListener(
+        'pointerleave',
+        (e) => e.pointerType !== 'touch' && this.onSelect(-1, false),
+      );
       button.addEventListener('click', () => this.onSelect(t, true));
       return button;
     });
@@ -93,7 +99,7 @@ export class View {
     this.buttons.forEach((button, t) => button.setAttribute('aria-pressed', String(t === pinned)));
     this.buttons.forEach((button, t) => button.classList.toggle('chosen', t === selected));
     this.count.textContent = `row ${Math.round(moment.position)} of ${run.planned}`;
-    this.card.show(moment, selected);
+    this.card.show(moment, selected, pinned);
     this.element.classList.toggle('finished', run.done && moment.position === run.last);
     return gliding;
   }
@@ -107,14 +113,16 @@ class Card {
     this.level = element.querySelector('.level');
     this.bar = element.querySelector('.bar i');
     this.body = element.querySelector('tbody');
+    this.branch = element.querySelector('.branch');
   }
 
-  show(moment, token) {
+  show(moment, token, pinned) {
     const { run, levels, tokens, estimate, frames } = moment;
     const there = token >= 0 && token < run.columns && levels[token] <= 1;
     this.element.classList.toggle('empty', !there);
     if (!there) return;
     const level = levels[token];
+    this.branch.disabled = !run.done || token !== pinned || token >= run.columns - 1;
     this.title.textContent = `Token ${token + 1}`;
     this.level.textContent =
       token < run.kept
