@@ -5,10 +5,6 @@
 #include "cli/cli.h"
 #include "df.h"
 
-#pragma weak cli_sample // until these exist
-#pragma weak cli_eval
-#pragma weak cli_info
-
 static const struct command {
   const char *name, *summary;
   int (*run)(int argc, char **argv);
@@ -42,8 +38,7 @@ int main(int argc, char **argv) {
     return CLI_OK;
   }
   for (int i = 0; i < COMMANDS; i++)
-    if (!strcmp(name, commands[i].name) && commands[i].run)
-      return commands[i].run(argc - 1, argv + 1);
+    if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
   if (argc > 1) fprintf(stderr, "forcing: there is no command \"%s\"\n\n", name);
   help(stderr);
   return CLI_USAGE;
