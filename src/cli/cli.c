@@ -71,6 +71,39 @@ static void print_help(const cli_manual *m) {
 
 // ---- Parsing ----
 
+// Edits (a letter more, less or other, or two swapped) that lead from a[0..n) to b.
+static int edits(const char *a, size_t n, const char *b) {
+  enum { MOST = 40 };
+  int row[3][MOST + 1], m = (int)strlen(b);
+  if (n > MOST || m > MOST) return MOST;
+  for (int i = 0; i <= (int)n; i++) {
+    int *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+    for (int j = 0; j <= m; j++) {
+      now[j] = i && j ? last[j - 1] + (a[i - 1] != b[j - 1]) : i + j;
+      if (i && last[j] + 1 < now[j]) now[j] = last[j] + 1;
+      if (j && now[j - 1] + 1 < now[j]) now[j] = now[j - 1] + 1;
+      bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped && before[j - 2] + 1 < now[j]) now[j] = before[j - 2] + 1;
+    }
+  }
+  return row[n % 3][m];
+}
+
+static int unknown(const cli_manual *m, const char *text, size_t length) {
+  const char *nearest = NULL;
+  int least = 3;
+  for (int j = 0; j < m->count; j++) {
+    const char *name = m->options[j].name;
+    int distance = edits(text, length, name);
+    if (length > 3 && !strncmp(name, text, length)) distance = 1; // cut short
+    if (distance < least) least = distance, nearest = name;
+  }
+  fprintf(stderr, "forcing %s: there is no option %.*s", m->name, (int)length, text);
+  if (nearest) fprintf(stderr, "; did you mean %s?", nearest);
+  fprintf(stderr, " (`forcing %s --help` lists them)\n", m->name);
+  return CLI_USAGE;
+}
+
 static int usage(const cli_manual *m, const char *what, const char *which) {
   fprintf(stderr, "forcing %s: %s%s%s%s\n", m->name, what, which ? " \"" : "", which ? which : "",
           which ? "\"" : "");
@@ -132,7 +165,7 @@ int cli_parse(const cli_manual *m, int argc, char **argv, const char **arguments
     for (int j = 0; j < m->count; j++)
       if (strlen(m->options[j].name) == length && !strncmp(m->options[j].name, text, length))
         o = &m->options[j];
-    if (!o) return usage(m, "there is no option", text);
+    if (!o) return unknown(m, text, length);
     const char *value = NULL;
     if (text[length])
       value = text + length + 1;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/progress.h"
 #include "base/random.h"
@@ -295,7 +296,8 @@ static void put_mean(evaluation *e, const char *key, const char *title, int colu
   report_put(&e->report, key, title, column, sum / n, n > 1 ? sqrt(squares / (n - 1) / n) : 0);
 }
 
-static const char nll_title[] = "length, nats per sequence";
+static const char nll_title[] = "length in tokens, nats per sequence";
+static const char alone_title[] = "the same, last token not seen";
 
 static df_status stop_head(evaluation *e, int k, df_error *error) {
   const df_config *config = &e->open[k].config;
@@ -304,33 +306,54 @@ static df_status stop_head(evaluation *e, int k, df_error *error) {
   if (!nll) return df_fail(error, DF_NO_MEMORY, "out of memory");
   df_status status = df_stop_nll(config, &e->open[k].model->params, &e->valid, nll, error);
   if (!status) put_mean(e, "length_nll", nll_title, k, nll, e->valid.count);
+  if (!status && config->present) // the row's place in the table
+    report_at(&e->report, "length_alone", alone_title, k)->there = false;
   df_free(nll);
   return status;
 }
 
-// The lengths of the training sequences alone, as the models see them: in tokens.
+// Beside it the hazard of the training lengths in tokens; where a last token shows how full it is, the
+// hazard sees that too, as the stop head does.
 static df_status hazard(evaluation *e, df_error *error) {
-  int stack = e->open[0].config.frame_stack, most = 0;
-  for (int k = 0; k < e->models; k++)
-    if (e->open[k].config.frame_stack != stack || !e->open[k].config.network.stop_head)
-      return DF_OK; // nothing to stand beside
-  int *lengths = df_alloc(sizeof(int) * (size_t)e->train.count);
-  double *nll = df_alloc(sizeof(double) * (size_t)e->valid.count), *table = NULL;
-  for (int i = 0; lengths && i < e->train.count; i++) {
-    lengths[i] = df_dataset_tokens(&e->train, i, stack);
-    if (lengths[i] > most) most = lengths[i];
+  const df_config *config = &e->open[0].config;
+  int stack = config->frame_stack, most = 0, n = e->train.count, m = e->valid.count;
+  for (int k = 0; k < e->models; k++) {
+    const df_config *other = &e->open[k].config;
+    if (other->frame_stack != stack || other->present != config->present ||
+        !other->network.stop_head)
+      return DF_OK; // nothing that all of them could stand beside
   }
-  if (lengths && nll) table = df_alloc(sizeof(double) * ((size_t)most + 1));
-  if (table) {
-    df_hazard_fit(lengths, e->train.count, most, table);
-    for (int i = 0; i < e->valid.count; i++)
-      nll[i] = df_hazard_nll(table, most, df_dataset_tokens(&e->valid, i, stack));
-    put_mean(e, "length_nll", nll_title, REPORT_REAL, nll, e->valid.count);
+  for (int i = 0; i < n; i++) {
+    int tokens = df_dataset_tokens(&e->train, i, stack);
+    if (tokens > most) most = tokens;
   }
-  bool memory = table != NULL;
-  df_free(lengths);
+  int *tokens = df_alloc(sizeof(int) * (size_t)n), *length = df_alloc(sizeof(int) * (size_t)n);
+  double *nll = df_alloc(sizeof(double) * (size_t)m);
+  double *tables = df_alloc(sizeof(double) * 2 * ((size_t)most + 1)),
+         *part = tables ? tables + most + 1 : NULL;
+  bool memory = tokens && length && nll && tables;
+  for (int i = 0; memory && i < n; i++) {
+    tokens[i] = df_dataset_tokens(&e->train, i, stack);
+    length[i] = e->train.offsets[i + 1] - e->train.offsets[i];
+  }
+  if (memory && config->present) {
+    df_hazard_fit_seen(length, n, stack, most, tables, part);
+    for (int i = 0; i < m; i++)
+      nll[i] = df_hazard_nll_seen(tables, part, most, stack,
+                                  e->valid.offsets[i + 1] - e->valid.offsets[i]);
+    put_mean(e, "length_nll", nll_title, REPORT_REAL, nll, m);
+  }
+  if (memory) {
+    df_hazard_fit(tokens, n, most, tables);
+    for (int i = 0; i < m; i++)
+      nll[i] = df_hazard_nll(tables, most, df_dataset_tokens(&e->valid, i, stack));
+    put_mean(e, config->present ? "length_alone" : "length_nll",
+             config->present ? alone_title : nll_title, REPORT_REAL, nll, m);
+  }
+  df_free(tokens);
+  df_free(length);
   df_free(nll);
-  df_free(table);
+  df_free(tables);
   return memory ? DF_OK : df_fail(error, DF_NO_MEMORY, "out of memory for the lengths");
 }
 
@@ -375,7 +398,7 @@ static bool told(void *context, int epoch, int epochs, double loss) {
            epoch, epochs, loss);
   static double last;
   double now = df_seconds();
-  if (now - last > 1) {
+  if (now - last > (isatty(2) ? 0.5 : 10)) {
     last = now;
     cli_line(text);
   }
@@ -439,11 +462,11 @@ static df_status evaluate(evaluation *e, int k, df_error *error) {
   generated *g = &e->drawn[k];
   int learned = e->learn ? e->learn + e->valid.count : 0;
   char what[128];
-  snprintf(what, sizeof what, "sequences of %s", e->names[k]);
+  snprintf(what, sizeof what, "%s: ", e->names[k]);
   generate_options o = {.sampler = e->samplers[k],
                         .count = e->count > learned ? e->count : learned,
                         .threads = e->s.threads,
-                        .what = what,
+                        .label = what,
                         .stop = e->stop};
   df_status status = generate(g, m, &o, error);
   if (status) return status;
@@ -697,7 +720,9 @@ int cli_eval(int argc, char **argv) {
           "  length       negative log-likelihood of the stop head on held-out\n"
           "               sequences, their tokens clean, with standard error; real: the\n"
           "               hazard of the training lengths in tokens, half an ending and\n"
-          "               half a continuation added\n"
+          "               half a continuation added. Where a sequence may end inside a\n"
+          "               token, a last token shows how full it is: that hazard sees it\n"
+          "               as the stop head does, the row below is the hazard that does not\n"
           "  classifier   accuracy of a small recurrent network that learned to tell\n"
           "               real from generated, and its standard error; 50 % is perfect.\n"
           "               It learns from training sequences and is tested on held-out\n"

@@ -201,6 +201,7 @@ typedef struct work {
   pthread_mutex_t lock; // of everything below
   df_progress progress;
   double done; // sequences, in parts
+  bool told_all;
   int64_t cells;
   size_t sampler_bytes;
   df_error error;
@@ -209,12 +210,13 @@ typedef struct work {
 static void progress(work *w, double more) {
   pthread_mutex_lock(&w->lock);
   w->done += more;
-  double done = w->done > w->o->count ? w->o->count : w->done;
-  if (df_progress_due(&w->progress, done, w->o->count, isatty(2) ? 0.2 : 10)) {
-    char text[160];
-    df_progress_text(&w->progress, done, w->o->count, w->o->what ? w->o->what : "sequences", text,
-                     sizeof text);
-    cli_line(text);
+  double done = w->done > w->o->count - 1e-6 ? w->o->count : w->done;
+  if (!w->told_all && df_progress_due(&w->progress, done, w->o->count, isatty(2) ? 0.2 : 10)) {
+    char text[160], line[256];
+    df_progress_text(&w->progress, done, w->o->count, "sequences", text, sizeof text);
+    snprintf(line, sizeof line, "%s%s", w->o->label ? w->o->label : "", text);
+    cli_line(line);
+    w->told_all = done == w->o->count;
   }
   pthread_mutex_unlock(&w->lock);
 }

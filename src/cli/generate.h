@@ -13,7 +13,7 @@ typedef struct generate_options {
   const char *keep;           // a file of known tokens; NULL: none
   const char *condition;      // .npy of external conditions, (T, E) or (count, T, E); NULL: none
   const char *observe;        // .npy of observations, (O) or (count, O); NULL: none
-  const char *what;           // unit of the progress line, "characters"
+  const char *label;          // in front of the progress line; NULL: nothing
   const volatile int *stop;   // nullable: becomes nonzero when the work shall end (DF_STOPPED)
 } generate_options;
 

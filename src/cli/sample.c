@@ -234,7 +234,6 @@ int cli_sample(int argc, char **argv) {
                      out.path, m.config.name);
   if (!status) {
     o.threads = s.threads;
-    o.what = "sequences";
     o.stop = cli_catch_interrupt();
     status = generate(&g, &m, &o, &error);
   }

@@ -75,6 +75,24 @@ TEST(a_hazard_table_is_a_distribution_over_all_lengths) {
   CHECK_NEAR(sum, 1, 1e-12);
 }
 
+TEST(a_hazard_that_sees_part_full_tokens_knows_that_they_are_the_last) {
+  // Two frames to a token: lengths of 2, 3, 4, 4 and 3 frames.
+  double full[3], part[3], sum = 0;
+  const int frames[] = {2, 3, 4, 4, 3};
+  df_hazard_fit_seen(frames, 5, 2, 2, full, part);
+  CHECK_NEAR(full[0], 0.5 / 6, 1e-15);
+  CHECK_NEAR(full[1], 1.5 / 6, 1e-15); // all five have a full first token, one ends with it
+  CHECK_NEAR(full[2], 2.5 / 3, 1e-15); // two of the four alive have a full second token
+  CHECK_NEAR(part[2], 2.5 / 3, 1e-15); // the other two do not; both end
+  CHECK_NEAR(df_hazard_nll_seen(full, part, 2, 2, 3),
+             -log(1 - full[0]) - log(1 - full[1]) - log(part[2]), 1e-12);
+  CHECK_NEAR(df_hazard_nll_seen(full, part, 2, 2, 2), -log(1 - full[0]) - log(full[1]), 1e-12);
+  // Full tokens only: a distribution over whole lengths.
+  for (int tokens = 0; tokens < 60; tokens++)
+    sum += exp(-df_hazard_nll_seen(full, part, 2, 2, 2 * tokens));
+  CHECK_NEAR(sum, 1, 1e-12);
+}
+
 TEST(geometric_lengths_have_the_entropy_of_a_geometric_distribution) {
   enum { N = 40000, MOST = 60 };
   static int lengths[N];

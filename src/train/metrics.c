@@ -87,6 +87,28 @@ double df_hazard_nll(const double *hazard, int most, int length) {
   return nll - log(length <= most ? hazard[length] : 0.5);
 }
 
+void df_hazard_fit_seen(const int *frames, int n, int stack, int most, double *full, double *part) {
+  for (int t = 0; t <= most; t++) {
+    int alive[2] = {0}, ends[2] = {0};
+    for (int i = 0; i < n; i++) {
+      int tokens = (frames[i] + stack - 1) / stack;
+      bool whole = frames[i] >= t * stack;
+      alive[whole] += tokens >= t;
+      ends[whole] += tokens == t;
+    }
+    full[t] = (ends[1] + 0.5) / (alive[1] + 1);
+    part[t] = (ends[0] + 0.5) / (alive[0] + 1);
+  }
+}
+
+double df_hazard_nll_seen(const double *full, const double *part, int most, int stack, int frames) {
+  int tokens = (frames + stack - 1) / stack;
+  const double *last = frames == tokens * stack ? full : part;
+  double nll = 0;
+  for (int t = 0; t < tokens; t++) nll -= log1p(t <= most ? -full[t] : -0.5);
+  return nll - log(tokens <= most ? last[tokens] : 0.5);
+}
+
 // -ln sigmoid(x)
 static double softplus_minus(double x) { return x > 0 ? log1p(exp(-x)) : log1p(exp(x)) - x; }
 

@@ -42,6 +42,12 @@ void df_hazard_fit(const int *lengths, int n, int most, double *hazard);
 // -ln P(length) under a hazard table, nats.
 double df_hazard_nll(const double *hazard, int most, int length);
 
+// The same for sequences whose last token may be part full (`stack` frames fill one) and shows it: what
+// a stop head can know that sees the last token but not what it means. full[t]: the hazard where
+// token t is full; part[t]: where it is not. Lengths are in frames, `most` in tokens.
+void df_hazard_fit_seen(const int *frames, int n, int stack, int most, double *full, double *part);
+double df_hazard_nll_seen(const double *full, const double *part, int most, int stack, int frames);
+
 // Negative log-likelihood, nats, that a model's stop head gives to the length of each sequence, its
 // tokens being clean, into nll[data->count]. The model must have a stop head and no conditions.
 df_status df_stop_nll(const df_config *config, const df_params *params, const df_dataset *data,
