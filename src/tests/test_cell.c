@@ -499,6 +499,10 @@ TEST(a_runner_refuses_what_it_cannot_do) {
     CHECK_STATUS(df_cell_first_stop(f.runner, &logit, &logit, &test_error), DF_NOT_SUPPORTED);
     CHECK(df_cell_stop(f.runner) == NULL && df_cell_cond(f.runner) == NULL &&
           df_cell_guess(f.runner) == NULL);
+    CHECK_WITHOUT_MEMORY(
+        df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 7, &test_error));
+    CHECK(df_cell_bytes(other) > 0);
+    df_cell_free(other);
     // A network that was declared with other sizes.
     f.config.network.token_size++;
     CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 1, &test_error),
