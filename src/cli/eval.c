@@ -682,7 +682,6 @@ static df_status run(evaluation *e, df_error *error) {
 int cli_eval(int argc, char **argv) {
   static evaluation e; // large
   e = (evaluation){.count = 1000, .learn = 4000, .sheet = 64, .s = sampling_defaults()};
-  e.s.batch = 64;
   const cli_option options[] = {
       {"--data", "DATA",
        "What the models were trained on: a recipe.json, or a folder with train_points.npy (or "

@@ -15,7 +15,7 @@ sampling sampling_defaults(void) {
                     .stabilization = DF_DEFAULT,
                     .uncertainty = DF_DEFAULT,
                     .eta = DF_DEFAULT,
-                    .batch = 32};
+                    .batch = 128};
 }
 
 static bool whole_number(const char *text, uint64_t high, uint64_t *out) {

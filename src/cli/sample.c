@@ -1,6 +1,8 @@
 // forcing sample: sequences from a model into a file.
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/generate.h"
 #include "cli/sheet.h"
@@ -147,6 +149,15 @@ static writer writer_of(const char *path) {
   return NULL;
 }
 
+// Is there a folder to write into? Better known before the work than after it.
+static df_status check_folder(const char *path, df_error *error) {
+  const char *slash = strrchr(path, '/');
+  char folder[1024] = ".";
+  if (slash) snprintf(folder, sizeof folder, "%.*s/", (int)(slash - path), path);
+  if (!access(folder, W_OK)) return DF_OK;
+  return df_fail(error, DF_IO, "%s cannot be written: %s (%s)", path, folder, strerror(errno));
+}
+
 int cli_sample(int argc, char **argv) {
   const char *path = NULL;
   sampling s = sampling_defaults();
@@ -220,6 +231,8 @@ int cli_sample(int argc, char **argv) {
     status = df_fail(&error, DF_BAD_ARGUMENT, "--count: expected 1 to 10000000, found %d", o.count);
   else if (o.first < 0)
     status = df_fail(&error, DF_BAD_ARGUMENT, "--first: expected 0 or more, found %d", o.first);
+  else if (out.path)
+    status = check_folder(out.path, &error);
   if (status) return options_fail("sample", &error);
 
   open_model m;
