@@ -8,9 +8,11 @@
 //   while (!df_sampler_done(s) && !df_sampler_step(s, &error)) draw(df_sampler_state(s));
 //   df_sampler_free(s);  df_model_free(model);
 //
-// Three lifetimes: a model (weights, read only, shared by samplers and threads), a sampler (a plan and the state of
-// its sequences, one block sized when it is made), a call. After a sampler is made, a step allocates nothing.
-// Letters: B sequences, T tokens, D floats per token, C fields per frame, K training levels, S sampling steps.
+// Three lifetimes: a model (weights, read only, shared by samplers and threads), a sampler (a plan
+// and the state of its sequences, sized when it is made), a call. After a sampler is made, a step
+// allocates nothing. Samplers of one model are made by one thread at a time; they may run at once.
+// Letters: B sequences, T tokens, D floats per token, C fields per frame, K training levels, S
+// sampling steps.
 #ifndef DF_H
 #define DF_H
 
@@ -25,87 +27,100 @@
 typedef struct df_model df_model;
 
 // Reads a model file (safetensors with the config inside). bytes may be freed afterwards.
-// Errors: BAD_FILE, BAD_CONFIG, BAD_SHAPE (names tensor, expected, found), BAD_VALUE (a weight is NaN or infinite), NO_MEMORY.
+// Errors: BAD_FILE, BAD_CONFIG, BAD_SHAPE (names tensor, expected, found), BAD_VALUE (a weight is
+// NaN or infinite), NO_MEMORY.
 df_status df_model_open(df_model **model, const void *bytes, size_t size, df_error *error);
-// Samplers of the model must be freed first.
-void df_model_free(df_model *model);  // NULL is fine
-const char *df_model_config(const df_model *model);  // config.json as text; lives as long as the model
-size_t df_model_parameters(const df_model *model);   // numbers
-size_t df_model_bytes(const df_model *model);        // memory held
+// Samplers of the model must be freed first. NULL is fine.
+void df_model_free(df_model *model);
+// config.json as text; lives as long as the model.
+const char *df_model_config(const df_model *model);
+size_t df_model_parameters(const df_model *model); // numbers
+size_t df_model_bytes(const df_model *model);      // memory held
 
 // ---- Sampler ----
 
 typedef struct df_sampler df_sampler;
 
+// Lengths that are not numbers of tokens: the stop head decides, up to max_length; or on and on
+// (with a stop head: until it ends the sequence).
 enum { DF_LENGTH_DRAWN = 0, DF_LENGTH_UNBOUNDED = -1 };
-enum { DF_DEFAULT = -1000000 };  // in int and double fields: take the model's default
+enum { DF_DEFAULT = -1000000 }; // in int and double fields: take the model's default
 
 typedef struct df_sampler_options {
-  int batch;       // B >= 1
-  int length;      // T > 0 tokens; DF_LENGTH_DRAWN: the stop head decides, up to max_length; DF_LENGTH_UNBOUNDED: on and
-                   // on (or until the stop head, if there is one). DF_DEFAULT: drawn if there is a stop head, else max_length
-  int max_length;  // bound of drawn lengths; of an unbounded one: known tokens may stand before it (0: the model's default)
-  int schedule;    // a df_schedule (diffusion/levels.h), or DF_DEFAULT. Its columns are the tokens that are not known
-  int steps;       // S, 1 .. K
-  double uncertainty;    // u of the pyramid and trapezoid
-  double eta;            // 0: deterministic DDIM, 1: as noisy as DDPM
-  bool ancestral;        // DDPM (needs steps = K); eta is then ignored
-  bool posterior;        // a second pass at the new level gives the latent (exact, twice the cost)
-  int stabilization;     // level (0 .. K) at which known and finished tokens enter the network
+  int batch;  // B >= 1
+  int length; // T > 0 tokens, DF_LENGTH_* or DF_DEFAULT: drawn with a stop head, else max_length
+  int max_length; // of drawn lengths; of unbounded ones: known tokens stand before it. 0: default
+  int schedule;   // a df_schedule (diffusion/levels.h); its columns are the tokens not known
+  int steps;      // S, 1 .. K
+  double uncertainty; // u of the pyramid and trapezoid, 0 .. S
+  double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
+  bool ancestral;     // DDPM (needs steps = K); eta is then ignored
+  bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
+  int stabilization;  // level (0 .. K) at which known and finished tokens enter the network
   uint64_t seed;
-  uint32_t first_sequence;  // sequence b draws its random numbers as number first_sequence + b
-  const int32_t *table;     // DF_CUSTOM: (table_rows, T or max_length), copied; columns of known tokens are not used
+  uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
+  // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are
+  // not used, all others start at S.
+  const int32_t *table;
   int table_rows;
-  bool allow_renoise;       // custom tables whose columns rise
+  bool allow_renoise; // columns may rise: the token is noised again
 } df_sampler_options;
 
 // Options with every field at its default (the model's own sampling settings).
 df_sampler_options df_sampler_defaults(void);
 
-df_status df_sampler_create(df_sampler **sampler, const df_model *model, const df_sampler_options *options, df_error *error);
-void df_sampler_free(df_sampler *sampler);  // NULL is fine
+df_status df_sampler_create(df_sampler **sampler, const df_model *model,
+                            const df_sampler_options *options, df_error *error);
+void df_sampler_free(df_sampler *sampler); // NULL is fine
 
 // Before the first step. Values are in data units and must be finite.
-// Known tokens stay clean: token t of sequence b is set to `frames` frames (frames, C), all frame_stack of them except
-// perhaps in the last token of a known length. At the start, in the middle or at the end of the sequence; a drawn length
-// is never shorter than the last known token. A second call replaces the first.
-df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *values, int frames, df_error *error);
-// External condition (E, network units) of token t; b = -1: of all sequences. Required for each token if the model has conditions.
-// With an unbounded length it may be given later, before the token is first visited.
-df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const float *values, df_error *error);
-// The observation (O, network units) that the initial latent is encoded from, if the model has such an encoder.
+// Known tokens stay clean: token t of sequence b is set to `frames` frames (frames, C), all
+// frame_stack of them except perhaps in the last token of a known length. At the start, in the
+// middle or at the end of the sequence; a drawn length reaches at least to the last known token. A
+// second call replaces the first.
+df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *values, int frames,
+                          df_error *error);
+// External condition (E, network units) of token t; b = -1: of all sequences. Every token that is
+// visited needs one if the model has conditions. With an unbounded length it may be given later,
+// before the token is first visited.
+df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const float *values,
+                               df_error *error);
+// The observation (O, network units) that the initial latent is encoded from, if the model has such
+// an encoder.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
-// WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it was before the row.
+// WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it
+// was before the row.
 df_status df_sampler_step(df_sampler *sampler, df_error *error);
-// Back to row 0 with the same options, known tokens and conditions, and this seed. (With an unbounded length whose first
-// tokens have left, conditions have to be given again.)
+// Back to row 0 with the same options, known tokens, conditions and observations, and this seed.
+// (With an unbounded length whose first tokens have left, conditions have to be given again.)
 void df_sampler_restart(df_sampler *sampler, uint64_t seed);
 
-// The state after the last step. Pointers are valid until the sampler is freed; their contents change with each step.
-// The window is what is in memory: all T tokens; with an unbounded length those that are not yet clean and the newest
-// clean ones.
+// The state after the last step. Pointers are valid until the sampler is freed; their contents
+// change with each step. The window is what is in memory: all T tokens; with an unbounded length
+// those that are not yet clean and the newest clean ones.
 typedef struct df_sampler_info {
-  int64_t row;         // steps done
-  int64_t rows;        // of the table, start included: all is done when row = rows - 1. Falls when a sequence turns out
-                       // to end early. -1: unbounded
-  int batch, tokens;   // B, tokens in the window
-  int64_t first;       // number of the window's first token
-  int frame_stack, fields;   // a token is (frame_stack, C)
-  const int32_t *levels;     // (B, tokens) indices 0 .. S; S + 1: behind the end of the sequence
-  const float *values;       // (B, tokens, frame_stack, C) data units: the noisy tokens
-  const float *estimates;    // the same shape: the network's estimate of the clean tokens; the mean before there is one
-  const int32_t *frames;     // (B, tokens) frames present in each token by the estimate: 0 .. frame_stack
-  const int32_t *lengths;    // (B) tokens of each sequence if known by now, else -1
-  int64_t clean;             // tokens before this one are clean in all sequences: they may leave
-  int64_t cells;             // network passes (cells) so far
+  int64_t row; // steps done
+  // Rows of the table, the start included: all is done when row = rows - 1. Falls when a sequence
+  // turns out to end early. -1: unbounded.
+  int64_t rows;
+  int batch, tokens;       // B, tokens in the window
+  int64_t first;           // number of the window's first token
+  int frame_stack, fields; // a token is (frame_stack, C)
+  const int32_t *levels;   // (B, tokens) 0 .. S; S + 1: behind the end of the sequence
+  const float *values;     // (B, tokens, frame_stack, C) data units: the noisy tokens
+  const float *estimates;  // the same shape: estimates of the clean tokens, at first the mean
+  const int32_t *frames;   // (B, tokens) frames present by the estimate: 0 .. frame_stack
+  const int32_t *lengths;  // (B) tokens of each sequence if known by now, else -1
+  int64_t clean;           // tokens before this one are clean in all sequences: they may leave
+  int64_t cells;           // network passes (cells) so far
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);
 size_t df_sampler_bytes(const df_sampler *sampler);
 
-const char *df_version(void);  // "0.1.0"
-const char *df_isa(void);      // "avx512", "relaxed", ...: the kernels in use
+const char *df_version(void); // "0.1.0"
+const char *df_isa(void);     // "avx512", "relaxed", ...: the kernels in use
 
 #endif

@@ -20,7 +20,8 @@ struct df_cell_runner {
   float *x0, *eps;
 };
 
-// Where a tensor lies in a plan. Memory of its own if the plan does not need it: a network may ignore an input.
+// Where a tensor lies in a plan. Memory of its own if the plan does not need it: a network may
+// ignore an input.
 static float *place(df_cell_runner *r, const df_plan *plan, const df_tensor *t, int rows,
                     bool *failed) {
   float *data = df_plan_data(plan, t);

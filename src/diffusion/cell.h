@@ -1,5 +1,6 @@
-// One network pass for a set of cells, and the move of each to its next level. A cell is one token of one sequence
-// in one row of the level table. The sampler is made of these; tests call it directly to follow the reference.
+// One network pass for a set of cells, and the move of each to its next level. A cell is one token
+// of one sequence in one row of the level table. The sampler is made of these; tests call it
+// directly to follow the reference.
 #ifndef DF_DIFFUSION_CELL_H
 #define DF_DIFFUSION_CELL_H
 
@@ -8,35 +9,42 @@
 typedef struct df_cell_runner df_cell_runner;
 
 // Runs with up to max_cells cells. config, noise and params stay the caller's and must outlive it.
-df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise, const df_params *params, int max_cells,
-                         df_error *error);
+df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
+                         const df_params *params, int max_cells, df_error *error);
 void df_cell_free(df_cell_runner *runner);
 size_t df_cell_bytes(const df_cell_runner *runner);
 
 // Inputs of the next run, dense (max_cells, .): the caller fills the first n rows.
-float *df_cell_x(df_cell_runner *runner);      // (n, D) tokens as the network shall see them
-float *df_cell_z(df_cell_runner *runner);      // (n, Z) latent of the token before
-float *df_cell_cond(df_cell_runner *runner);   // (n, E), NULL without conditions
-float *df_cell_guess(df_cell_runner *runner);  // (n, D), NULL without self-conditioning
-int32_t *df_cell_level(df_cell_runner *runner);  // (n) levels 0..K; 0 enters the network as its least noisy index
+float *df_cell_x(df_cell_runner *runner);       // (n, D) tokens as the network shall see them
+float *df_cell_z(df_cell_runner *runner);       // (n, Z) latent of the token before
+float *df_cell_cond(df_cell_runner *runner);    // (n, E), NULL without conditions
+float *df_cell_guess(df_cell_runner *runner);   // (n, D), NULL without self-conditioning
+int32_t *df_cell_level(df_cell_runner *runner); // (n) 0..K; 0 enters as the least noisy index
 
 // Results of the last run.
-const float *df_cell_out(const df_cell_runner *runner);     // (n, D) model output
-const float *df_cell_x0(const df_cell_runner *runner);      // (n, D) clean estimate
-const float *df_cell_eps(const df_cell_runner *runner);     // (n, D) noise estimate
-const float *df_cell_z_next(const df_cell_runner *runner);  // (n, Z)
-const float *df_cell_stop(const df_cell_runner *runner);    // (n) logit that the sequence ends after this token; NULL without head
+const float *df_cell_out(const df_cell_runner *runner);    // (n, D) model output
+const float *df_cell_x0(const df_cell_runner *runner);     // (n, D) clean estimate
+const float *df_cell_eps(const df_cell_runner *runner);    // (n, D) noise estimate
+const float *df_cell_z_next(const df_cell_runner *runner); // (n, Z)
+// (n) logit that the sequence ends after this token; NULL without head
+const float *df_cell_stop(const df_cell_runner *runner);
 
-// Network and prediction for n cells; a cell at level 0 is its own estimate. Inputs keep their values. Nothing is
-// clipped but eps (see df_predict): the caller clamps what starts at level K, as the reference does at its first step.
+// Network and prediction for n cells; a cell at level 0 is its own estimate. Inputs keep their
+// values. Nothing is clipped but eps (see df_predict): the caller clamps what starts at level K, as
+// the reference does at its first step.
 // Allocates nothing.
 df_status df_cell_run(df_cell_runner *runner, int n, df_error *error);
-// x_next (D) of cell i when it moves to level `to` (at most its own): DDIM with eta, or for ancestral = true the DDPM
-// step (Ho et al. 2020, eq. 7), which needs to = level - 1. noise: D standard normal numbers, clipped here; NULL: none.
-void df_cell_move(const df_cell_runner *runner, int i, int to, float eta, bool ancestral, const float *noise, float *x_next);
-// Latent before the first token for n sequences into z0 (n, Z). observation (n, O) only where it is encoded from one.
-df_status df_cell_initial(df_cell_runner *runner, int n, const float *observation, float *z0, df_error *error);
+// x_next (D) of cell i when it moves to level `to` (at most its own): DDIM with eta, or for
+// ancestral = true the DDPM step (Ho et al. 2020, eq. 7), which needs to = level - 1. noise: D
+// standard normal numbers, clipped here; NULL: none.
+void df_cell_move(const df_cell_runner *runner, int i, int to, float eta, bool ancestral,
+                  const float *noise, float *x_next);
+// Latent before the first token for n sequences into z0 (n, Z). observation (n, O) only where it is
+// encoded from one.
+df_status df_cell_initial(df_cell_runner *runner, int n, const float *observation, float *z0,
+                          df_error *error);
 // Stop logit before the first token, from z0 (one row).
-df_status df_cell_first_stop(df_cell_runner *runner, const float *z0, float *logit, df_error *error);
+df_status df_cell_first_stop(df_cell_runner *runner, const float *z0, float *logit,
+                             df_error *error);
 
 #endif

@@ -8,11 +8,11 @@
 
 #define DF_CONFIG_FORMAT "diffusion-forcing/1"
 
-// A field of a frame, such as dx. `mean` and `std` normalise: network value = (data value - mean) / std.
+// A field of a frame, such as dx: network value = (data value - mean) / std.
 typedef struct df_field {
   const char *name;
   float mean, std;
-  float threshold;  // binary fields: data value above it means 1
+  float threshold; // binary fields: data value above it means 1
   bool binary;
 } df_field;
 
@@ -21,44 +21,49 @@ typedef struct df_field {
 //   "name": "kanji",
 //   "denoiser": {"kind": "rnn", "network_size": 32, ...},                       df_network_read
 //   "diffusion": {"levels": 1000, "objective": "v", "schedule": "cosine", "clip_noise": 20},
-//   "tokens": {"frame_stack": 4, "present": false, "fields": [{"name": "dx", "mean": 0, "std": 20}, ...]},
+//   "tokens": {"frame_stack": 4, "present": false,
+//              "fields": [{"name": "dx", "mean": 0, "std": 20}, ...]},
 //   "condition": {"fields": ["..."]},
-//   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0, "stabilization": 0, "max_tokens": 20},
-//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}       informative, kept as it is
+//   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0,
+//                "stabilization": 0, "max_tokens": 20},
+//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}    informative
 // }
-// "name", "description", "license", "condition", "sampling" and "training" may be missing, and so may every key with a
-// default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary false, threshold 0.5, condition none,
-// sampling pyramid, 50 steps, uncertainty 1, eta 0, stabilization 0, 64 tokens. Other keys are errors. The sizes of a
-// token and of its condition follow from "tokens" and "condition"; "denoiser" may repeat them and must then agree.
-// A token is frame_stack frames side by side, a frame is its fields (C of them). With "present" every frame has one
-// field more at its end, +1 for a real frame and -1 for padding behind the last one, so that a sequence can end
-// inside a token; it is not shown to users, who get the number of frames instead.
+// "name", "description", "license", "condition", "sampling" and "training" may be missing, and so
+// may every key with a default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary
+// false, threshold 0.5, condition none, sampling pyramid, 50 steps, uncertainty 1, eta 0,
+// stabilization 0, 64 tokens. Other keys are errors. The sizes of a token and of its condition
+// follow from "tokens" and "condition"; "denoiser" may repeat them and must then agree.
+// A token is frame_stack frames side by side, a frame is its fields (C of them). With "present"
+// every frame has one field more at its end, +1 for a real frame and -1 for padding behind the last
+// one, so that a sequence can end inside a token; it is not shown to users, who get the number of
+// frames instead.
 typedef struct df_config {
   df_arena arena;
-  const df_json *json;  // the whole text, for what is only informative
+  const df_json *json; // the whole text, for what is only informative
   const char *name;
-  df_network network;   // token_size D = frame_stack (C + present)
+  df_network network; // token_size D = frame_stack (C + present)
   df_objective objective;
   df_noise_kind noise;
   int K;
   float clip_noise;
   int frame_stack;
   bool present;
-  int field_count;      // C
+  int field_count; // C
   df_field *fields;
   struct {
     df_schedule schedule;
     int steps, stabilization, max_tokens;
     double uncertainty, eta;
-  } sampling;           // defaults
+  } sampling; // defaults
 } df_config;
 
 df_status df_config_parse(df_config *config, const char *text, size_t size, df_error *error);
 void df_config_free(df_config *config);
 
-// Token values between data units (frames (frame_stack, C)) and network units (D), in place order. Encoding reads
-// `count` frames; behind them all fields are 0 (network units) and `present` is -1, else +1. Decoding returns the number
-// of frames present: those before the first one whose present field is below 0. Binary fields stay continuous.
+// Token values between data units (frames (frame_stack, C)) and network units (D), in place order.
+// Encoding reads `count` frames; behind them all fields are 0 (network units) and `present` is -1,
+// else +1. Decoding returns the number of frames present: those before the first one whose present
+// field is below 0. Binary fields stay continuous.
 void df_config_encode(const df_config *config, const float *frames, int count, float *token);
 int df_config_decode(const df_config *config, const float *token, float *frames);
 

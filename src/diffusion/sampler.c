@@ -1,20 +1,22 @@
 // Walking a level table, row by row (Chen et al. 2024, alg. 2).
 //
-// A row moves the tokens whose level falls between this row and the next one. Tokens are visited in order; token t is
-// predicted from its value at the current level and from the latent that token t-1 got in this row. Who is visited:
+// A row moves the tokens whose level falls between this row and the next one. Tokens are visited in
+// order; token t is predicted from its value at the current level and from the latent that token
+// t-1 got in this row. Who is visited:
 //
 //   last = the last token of the sequence that falls in this row. Nothing behind it is needed.
-//   up to it: every token that falls, and every token whose latent is stale, that is, whose value, level or incoming
-//   latent has changed since its latent was computed.
+//   up to it: every token that falls, and every token whose latent is stale, that is, whose value,
+//   level or incoming latent has changed since its latent was computed.
 //
-// So a finished prefix is visited once more for its latent and never again, tokens at pure noise behind the frontier are
-// not visited, and what lies between two falling tokens is visited as long as something in front of it changes.
+// So a finished prefix is visited once more for its latent and never again, tokens at pure noise
+// behind the frontier are not visited, and what lies between two falling tokens is visited as long
+// as something in front of it changes.
 //
-// A row is computed beside the state and taken over at its end; after an error the state is as it was.
+// A row is computed beside the state and taken over at its end; after an error the state is as it
+// was.
 #include "diffusion/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/random.h"
@@ -43,12 +45,10 @@ struct df_sampler {
   bool unbounded, drawn;
   int B, W, P;       // sequences; tokens in memory; known tokens may stand before token P
   int D, Z, E, O, V; // floats of a token, latent, condition, observation, token in data units
-  int falling,
-      finishing; // unbounded: tokens that can be on their way at once, and that can finish in one row
-  int32_t *grid;   // (S + 1) noise level of each index
-  int32_t *table;  // (rows, T) the user's
-  int64_t *finish; // (T) row from which on a column of the user's table stays 0
-  double u;        // rows between the starts of two columns
+  int32_t *grid;     // (S + 1) noise level of each index
+  int32_t *table;    // (rows, T) the user's
+  int64_t *finish;   // (T) row from which on a column of the user's table stays 0
+  double u;          // rows between the starts of two columns
 
   // per sequence
   int64_t *end;       // (B) tokens, -1: not known yet
@@ -175,13 +175,13 @@ static df_status resolve(df_sampler *s, df_error *error) {
       return df_fail(error, DF_NOT_SUPPORTED,
                      "an unbounded length needs tokens that finish one after the other: "
                      "autoregressive, or a pyramid with an uncertainty above 0");
+    // tokens that can be on their way at once, and that can finish in one row
     double falling = ceil(o->steps / s->u) + 1, finishing = ceil(1 / s->u) + 1;
     if (falling + finishing + T > MAX_TOKENS)
       return df_fail(error, DF_BAD_ARGUMENT,
                      "uncertainty: with %g an unbounded length would keep %.0f tokens in memory",
                      s->u, falling);
-    s->falling = (int)falling, s->finishing = (int)finishing;
-    s->W = T + s->falling + s->finishing;
+    s->W = T + (int)falling + (int)finishing;
   }
   return DF_OK;
 }
@@ -192,7 +192,8 @@ static int level_at(const df_sampler *s, int b, int w, int64_t m) {
   const slot *p = &s->slots[at(s, b, w)];
   if (p->known) return 0;
   if (s->o.schedule != DF_CUSTOM) {
-    // The trapezoid needs the number of columns; the last token's rank tells it, as it is or would be unknown.
+    // The trapezoid needs the number of columns; the last token's rank tells it, as it is or would
+    // be unknown.
     const slot *end = &s->slots[at(s, b, s->W - 1)];
     return df_levels_at((df_schedule)s->o.schedule, (int)end->rank + !end->known, s->o.steps, s->u,
                         m, p->rank);
@@ -232,7 +233,8 @@ static void show_estimate(df_sampler *s, size_t i) {
                                   s->estimates + i * (size_t)s->V);
 }
 
-// A token that nothing is known of: pure noise, clamped as the reference does at the first step, or behind the end.
+// A token that nothing is known of: pure noise, clamped as the reference does at the first step, or
+// behind the end.
 static void start_slot(df_sampler *s, int b, int w) {
   const size_t i = at(s, b, w), D = (size_t)s->D;
   const int64_t t = s->info.first + w;
@@ -549,8 +551,8 @@ static void plan_row(df_sampler *s) {
   }
 }
 
-// Does token w exist? Asked before it is needed for the first time, in ascending order; the latent of the token before it
-// belongs to this row by then. If not, the row ends before it.
+// Does token w exist? Asked before it is needed for the first time, in ascending order; the latent
+// of the token before it belongs to this row by then. If not, the row ends before it.
 static bool exists(df_sampler *s, int b, int w) {
   const int64_t t = s->info.first + w;
   if (!s->drawn || s->end_next[b] >= 0 || t < s->exists_next[b]) return true;
@@ -567,7 +569,8 @@ static bool exists(df_sampler *s, int b, int w) {
   return true;
 }
 
-// Inputs of cell c: token w of sequence b at its level before (or with `after`, for the posterior pass, after) the move.
+// Inputs of cell c: token w of sequence b at its level before (or with `after`, for the posterior
+// pass, after) the move.
 static void gather(df_sampler *s, int c, int b, int w, bool after) {
   const size_t i = at(s, b, w), D = (size_t)s->D, Z = (size_t)s->Z, E = (size_t)s->E;
   const slot *p = &s->slots[i];
@@ -650,7 +653,8 @@ static df_status move(df_sampler *s, int cell, int b, int w, df_error *error) {
   return check_finite(s, b, w, x, s->D, "the token", error);
 }
 
-// Token w of all sequences: who needs it, the network, the moves, and with `posterior` the network once more.
+// Token w of all sequences: who needs it, the network, the moves, and with `posterior` the network
+// once more.
 static df_status visit(df_sampler *s, int w, df_error *error) {
   df_status status;
   int n = 0;
@@ -726,8 +730,9 @@ static void take_over(df_sampler *s) {
   }
 }
 
-// Unbounded: moves the window on until it holds every token that falls in the next row. What leaves it is clean, and has
-// been since before the last row: the window has room for all tokens on their way and for those that have just finished.
+// Unbounded: moves the window on until it holds every token that falls in the next row. What leaves
+// it is clean, and has been since before the last row: the window has room for all tokens on their
+// way and for those that have just finished.
 static void slide(df_sampler *s) {
   int by = 0;
   for (int b = 0; b < s->B; b++) {

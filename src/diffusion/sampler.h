@@ -9,11 +9,11 @@ struct df_model {
   df_config config;
   df_noise noise;
   df_params params;
-  char *text;  // config.json
+  char *text; // config.json
 };
 
-// For tests that follow the reference: before the first step, replaces the noise that token t starts from (D, network
-// units), and the latent before the first token (Z).
+// For tests that follow the reference: before the first step, replaces the noise that token t
+// starts from (D, network units), and the latent before the first token (Z).
 df_status df_sampler_set_noise(df_sampler *sampler, int b, int64_t t, const float *noise);
 df_status df_sampler_set_latent(df_sampler *sampler, int b, const float *z);
 

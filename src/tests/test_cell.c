@@ -291,8 +291,9 @@ TEST(steps_at_a_given_level_are_those_of_the_reference) {
 
 // ---- Whole sequences, in the reference's order ----
 //
-// The published loop steps every token in every row: one that waits is stepped with index 0 again and again, and one
-// that is finished with the last index. The library's sampler does neither; here the cells are called as published.
+// The published loop steps every token in every row: one that waits is stepped with index 0 again
+// and again, and one that is finished with the last index. The library's sampler does neither; here
+// the cells are called as published.
 
 enum { MAX_B = 4, MAX_H = 16, MAX_D = 64, MAX_Z = 64 };
 
@@ -511,7 +512,8 @@ TEST(a_runner_refuses_what_it_cannot_do) {
   shut(&f);
 }
 
-// The stop head reads the latent: the logit before the first token comes from z0, the one after a token from its latent.
+// The stop head reads the latent: the logit before the first token comes from z0, the one after a
+// token from its latent.
 TEST(the_stop_head_reads_the_latent) {
   df_config config = {.network = {.denoiser = &df_denoiser_rnn,
                                   .token_size = 3,

@@ -6,7 +6,8 @@
 
 // ---- Models for the tests ----
 
-// A network that knows the answer. Its condition is the clean token (E = D), or x0 ~ N(mean, deviation^2) in each entry.
+// A network that knows the answer. Its condition is the clean token (E = D), or x0 ~ N(mean,
+// deviation^2) in each entry.
 // Its latent counts the tokens before, and its stop logit rises with it.
 static struct {
   const df_noise *noise;
@@ -156,7 +157,8 @@ static bool run_all(df_sampler *s) {
   return true;
 }
 
-// The levels (up to S) of sequence 0 as text: a row per line, an entry per character, '-' behind the end.
+// The levels (up to S) of sequence 0 as text: a row per line, an entry per character, '-' behind
+// the end.
 static const char *walk(df_sampler *s, int S) {
   static char text[4096];
   char *end = text;
@@ -202,7 +204,8 @@ TEST(with_a_perfect_network_every_walk_ends_at_the_clean_tokens) {
                 for (int t = 0; t < 5; t++)
                   for (int j = 0; j < 3; j++) {
                     int at = (b * 5 + t) * 3 + j;
-                    // As noise, the answer is blown up by sqrt(1/abar - 1), 1000 at the noisiest level.
+                    // As noise, the answer is blown up by sqrt(1/abar - 1), 1000 at the noisiest
+                    // level.
                     double tolerance = objective == DF_PREDICT_X0  ? 0
                                        : objective == DF_PREDICT_V ? 1e-5
                                                                    : 1e-3;
@@ -217,8 +220,9 @@ TEST(with_a_perfect_network_every_walk_ends_at_the_clean_tokens) {
   }
 }
 
-// Mean and deviation of the result when x0 ~ N(mean, deviation^2) and the estimate is exact: every step is a linear map
-// plus noise. (A finite number of steps with noise leaves too little variance.)
+// Mean and deviation of the result when x0 ~ N(mean, deviation^2) and the estimate is exact: every
+// step is a linear map plus noise. (A finite number of steps with noise leaves too little
+// variance.)
 static void exact_result(const df_noise *noise, double eta, double *mean, double *deviation) {
   double m = 0, v = 1;
   for (int k = noise->K; k > 0; k--) {
@@ -269,7 +273,8 @@ TEST(samples_of_a_normal_distribution_have_its_mean_and_deviation) {
 
 // ---- The same as a plain walk ----
 //
-// The plain sampler visits every token up to the last one that falls, in every row, and keeps nothing between rows.
+// The plain sampler visits every token up to the last one that falls, in every row, and keeps
+// nothing between rows.
 // The library visits fewer and must give the same bits.
 
 enum { T_MAX = 8, D_MAX = 4, Z_MAX = 12, E_MAX = 2 };
@@ -727,7 +732,8 @@ TEST(drawn_lengths_follow_the_hazard) {
 
 // ---- Without end ----
 
-// Runs an unbounded sampler for `tokens` tokens and compares them, as they become clean, with a bounded one.
+// Runs an unbounded sampler for `tokens` tokens and compares them, as they become clean, with a
+// bounded one.
 static void check_unbounded(df_model *m, df_schedule schedule, int steps, double u, int tokens,
                             const int *known, int knowns) {
   df_sampler *bounded = NULL, *s = NULL;
@@ -1174,7 +1180,8 @@ TEST(the_initial_latent_comes_from_the_observation) {
   drop(&m);
 }
 
-// ---- The reference's sampler, where it does the same: u = 0, nobody waits and nobody is finished early ----
+// ---- The reference's sampler, where it does the same: u = 0, nobody waits and nobody is finished
+// early ----
 
 TEST(with_u_0_the_sampler_follows_the_reference_row_by_row) {
   golden_model g;
