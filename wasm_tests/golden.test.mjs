@@ -1,4 +1,5 @@
-// The authors' numbers hold the reference in reference.mjs, and that holds the package, which draws its own noise.
+// The authors' numbers hold the reference in reference.mjs, and that holds the package, which draws
+// its own noise.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
@@ -188,7 +189,7 @@ test('level tables of the branch main', async () => {
     const [, type, steps, scale = '0', length] = name.match(
       /^out\.(\w+)\.S(\d+)(?:\.U([\d_]+))?\.H(\d+)$/,
     );
-    if (type === 'trapezoid') continue; // published with a slip in the mirrored column: src/tests/test_levels.c
+    if (type === 'trapezoid') continue; // published with a slip: src/tests/test_levels.c
     const table = await levelTable({
       schedule: type.replace('_', '-'),
       length: Number(length),

@@ -41,7 +41,7 @@ export async function allRows(sampler) {
   return rows;
 }
 
-/** assert.rejects and assert.throws want a validator: a DfError with this code, whose message matches. */
+/** A validator for assert.rejects and assert.throws: a DfError with this code and message. */
 export function dfError(code, message = /./) {
   return (error) => {
     assert.ok(error instanceof DfError, `expected a DfError, found ${error?.stack ?? error}`);

@@ -25,7 +25,9 @@ test('importing does nothing and leaves nothing behind', () => {
     for (const name of ['fetch', 'Worker', 'setTimeout', 'MessageChannel']) {
       globalThis[name] = () => { throw new Error(name + ' was called'); };
     }
-    WebAssembly.compile = WebAssembly.instantiate = WebAssembly.validate = () => { throw new Error('wasm'); };
+    for (const name of ['compile', 'instantiate', 'validate']) {
+      WebAssembly[name] = () => { throw new Error(name + ' was called'); };
+    }
     const index = await import('diffusion-forcing');
     const inline = await import('diffusion-forcing/inline');
     const after = Object.getOwnPropertyNames(globalThis).filter((name) => !before.includes(name));
@@ -71,14 +73,16 @@ test('the types tell a user what goes in and what comes out', () => {
     return spawnSync(join(root, 'node_modules/.bin/tsc'), ['-p', folder], { encoding: 'utf8' });
   };
   const good = `
-    import { DfError, loadModel, levelTable, features, type Frame, type Row, type Sampler } from 'diffusion-forcing';
-    const model = await loadModel(new URL('https://example.org/model'), { onProgress: ({ loaded, total }) => loaded / (total ?? 1) });
+    import { DfError, loadModel, levelTable, features } from 'diffusion-forcing';
+    import type { Frame, LevelTable, Progress, Row, Sampler } from 'diffusion-forcing';
+    const onProgress = ({ loaded, total }: Progress) => loaded / (total ?? 1);
+    const model = await loadModel(new URL('https://example.org/model'), { onProgress });
     const sampler: Sampler = model.sampler({ length: 'drawn', seed: 7n, batch: 2 });
     sampler.keep(0, [{ dx: 1, dy: 2, pen: 0 }]).keep(1, new Float32Array(6), { sequence: 1 });
     for await (const { levels, tokens } of sampler) levels.fill(tokens[0]);
     const row: Row = await sampler.run({ signal: AbortSignal.timeout(5) });
     const frames: Frame[] = model.frames(row);
-    const table: Int32Array = (await levelTable({ schedule: 'pyramid', length: 4, steps: 9 })).levels;
+    const table: LevelTable = await levelTable({ schedule: 'pyramid', length: 4, steps: 9 });
     const relaxed: boolean = features().relaxed;
     const code: string = new DfError('IO', 'x').code;
     export { frames, table, relaxed, code };

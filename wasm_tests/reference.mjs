@@ -1,5 +1,6 @@
-// Sampling once more, in plain float64 JavaScript: the vector RNN with mlp_layers 1, DDIM with eta 0, one sequence.
-// golden.test.mjs holds it to the authors' numbers, and the package to it. Text: src/tests/golden/README.md.
+// Sampling once more, in plain float64 JavaScript: the vector RNN with mlp_layers 1, DDIM with eta
+// 0, one sequence. golden.test.mjs holds it to the authors' numbers, and the package to it. Text:
+// src/tests/golden/README.md.
 
 const gelu = (x) => (x * (1 + erf(x / Math.SQRT2))) / 2;
 const elu = (x) => (x > 0 ? x : Math.expm1(x));
@@ -88,8 +89,8 @@ export function alphaBar(schedule, K) {
 }
 
 /**
- * Walks a level table: rows of grid indices 0 (clean) to S. noise (T)(D) and the result, the tokens after every
- * row, are in network units.
+ * Walks a level table: rows of grid indices 0 (clean) to S. noise (T)(D) and the result, the tokens
+ * after every row, are in network units.
  */
 export function sample({ config, weights, table, S, noise, z0, conditions }) {
   const { denoiser: net, diffusion } = config;

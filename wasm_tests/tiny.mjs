@@ -33,7 +33,7 @@ export const endless = {
   tokens: { ...strokes.tokens, present: false },
 };
 
-/** Two numbers under one condition, the first state encoded from three; GRU layers, no stop head. */
+/** Two numbers under one condition, the first state encoded from three; two GRU layers. */
 export const conditioned = {
   format: 'diffusion-forcing/1',
   name: 'tiny-conditioned',
@@ -52,7 +52,7 @@ export const conditioned = {
   sampling: { schedule: 'autoregressive', steps: 5, max_tokens: 4 },
 };
 
-/** Name and shape of every parameter of an RNN, as src/denoisers/rnn.c declares them (mlp_layers 1). */
+/** Name and shape of all parameters of an RNN with mlp_layers 1, as in src/denoisers/rnn.c. */
 export function parameterShapes({ denoiser: net, tokens, condition }) {
   const Z = net.latent_size;
   const s = net.network_size;

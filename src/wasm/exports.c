@@ -1,8 +1,9 @@
 // What JavaScript sees of df.h: plain numbers in, plain numbers and addresses out.
 //
-// A function that can fail returns a df_status, or 0 or -1 where it returns something else; code and message wait in
-// one record until the next failure (error_code, error_message). Numbers of options come as doubles and are checked
-// here, so that nothing is cut to 32 bits unseen; NaN stands for a default. web/src/core.js is the other side.
+// A function that can fail returns a df_status, or 0 or -1 where it returns something else; code
+// and message wait in one record until the next failure (error_code, error_message). Numbers of
+// options come as doubles and are checked here, so that nothing is cut to 32 bits unseen; NaN
+// stands for a default. web/src/core.js is the other side.
 #include <math.h>
 #include <string.h>
 

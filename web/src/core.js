@@ -1,4 +1,5 @@
-/** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo, SamplerOptions, Schedule, TableOptions } from './types.js' */
+/** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo } from './types.js' */
+/** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 /**
@@ -19,9 +20,9 @@ import { DfError, badArgument } from './errors.js';
  */
 
 /**
- * One wasm instance with at most one model in it: src/wasm/exports.c as methods that throw. The methods are also the
- * protocol between page and worker, so arguments and results can be cloned. Samplers go by numbers that the caller
- * gives them.
+ * One wasm instance with at most one model in it: src/wasm/exports.c as methods that throw. The
+ * methods are also the protocol between page and worker, so arguments and results can be cloned.
+ * Samplers go by numbers that the caller gives them.
  */
 export class Engine {
   /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
@@ -43,7 +44,7 @@ export class Engine {
         `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
         {
           cause,
-          hint: "Is it the file of this version and build? A Content-Security-Policy must allow 'wasm-unsafe-eval'.",
+          hint: "Another version's file? Or a Content-Security-Policy without 'wasm-unsafe-eval'?",
         },
       );
     }
@@ -331,7 +332,8 @@ export class Engine {
   }
 
   /**
-   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is left.
+   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is
+   * left.
    * @param {number} id
    * @param {number} budget
    */

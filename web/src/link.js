@@ -2,14 +2,15 @@ import { Engine } from './core.js';
 import { DfError } from './errors.js';
 
 /**
- * A way to call an engine, in this thread or in a worker. Calls are done in the order in which they are made.
+ * A way to call an engine, in this thread or in a worker. Calls are done in the order in which they
+ * are made.
  * @typedef {object} Link
  * @property {boolean} worker
  * @property {(method: string, args?: any[], transfer?: Transferable[]) => Promise<any>} call
  * @property {() => void} close  calls without an answer are rejected
  */
 
-/** Ms of computing in the calling thread after which it is given back for a moment, to draw and to hear of aborts. */
+/** Ms of computing after which the calling thread is free for a moment, to draw and to hear. */
 export const SLICE = 12;
 
 /**
@@ -105,7 +106,7 @@ function toDfError(error) {
   if (code) return new DfError(code, message, { hint, cause });
   return new DfError('WRONG_STATE', `the engine broke: ${message}`, {
     cause: error,
-    hint: 'This is a mistake in diffusion-forcing: please report it. The model is not usable any more.',
+    hint: 'A mistake in diffusion-forcing: please report it. The model is not usable any more.',
   });
 }
 

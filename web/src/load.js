@@ -87,7 +87,8 @@ async function startEngine(files, build, options, signal) {
     try {
       return { link: await workerLink(make(), wasm), wasmBytes };
     } catch {
-      // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try the next way.
+      // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
+      // the next way.
     }
   }
   return { link: await localLink(wasm), wasmBytes };

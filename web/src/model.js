@@ -1,6 +1,7 @@
 /** @import { Facts } from './core.js' */
 /** @import { Link } from './link.js' */
-/** @import { Defaults, Field, Frame, FramesOptions, LevelTable, Memory, ModelInfo, Row, SamplerOptions, TableOptions } from './types.js' */
+/** @import { Defaults, Field, Frame, FramesOptions, LevelTable, Memory } from './types.js' */
+/** @import { ModelInfo, Row, SamplerOptions, TableOptions } from './types.js' */
 import { checkInteger } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { Sampler } from './sampler.js';
@@ -45,8 +46,8 @@ export class Model {
   }
 
   /**
-   * Starts sequences. Comes back at once; what is wrong with the options, but for their types, rejects the first
-   * awaited call of the sampler.
+   * Starts sequences. Comes back at once; what is wrong with the options, but for their types,
+   * rejects the first awaited call of the sampler.
    * @param {SamplerOptions} [options]
    */
   sampler(options = {}) {
@@ -59,7 +60,8 @@ export class Model {
   }
 
   /**
-   * The frames of one sequence that are there, by the names of their fields, in data units; binary fields are 0 or 1.
+   * The frames of one sequence that are there, by the names of their fields, in data units; binary
+   * fields are 0 or 1.
    * @param {Row} row
    * @param {FramesOptions} [options]
    * @returns {Frame[]}

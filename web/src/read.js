@@ -80,7 +80,8 @@ async function drain(stream, total, signal, onProgress) {
       }
       pieces.push(value);
       loaded += value.length;
-      if (total !== null && loaded > total) total = null; // compressed after all: pages may not see that header
+      // Compressed after all: a page may not see the header that says so.
+      if (total !== null && loaded > total) total = null;
       onProgress?.({ loaded, total });
     }
   } catch (error) {
@@ -111,7 +112,8 @@ function filePath(source) {
   if (typeof document !== 'undefined') return null;
   try {
     const url = new URL(source);
-    return url.protocol === 'file:' ? url : /^[a-z]:$/i.test(url.protocol) ? String(source) : null; // C:\...
+    if (url.protocol === 'file:') return url;
+    return /^[a-z]:$/i.test(url.protocol) ? String(source) : null; // C:\...
   } catch {
     return typeof location === 'undefined' ? source : null;
   }
@@ -122,8 +124,10 @@ function filePath(source) {
  * @param {AbortSignal} [signal]
  */
 async function readFile(path, signal) {
-  const module = 'node:fs/promises'; // in a variable: nothing for bundlers to resolve
-  const fs = await import(/* @vite-ignore */ /* webpackIgnore: true */ module);
+  // Not by import(), which bundlers for browsers would try to resolve. Node 20.16, Deno 2.1, Bun
+  // 1.2
+  const fs = /** @type {any} */ (globalThis).process?.getBuiltinModule?.('node:fs/promises');
+  if (!fs) throw new DfError('NOT_SUPPORTED', `${path}: files cannot be read here`);
   try {
     return /** @type {Uint8Array} */ (await fs.readFile(path, { signal }));
   } catch (cause) {

@@ -1,4 +1,5 @@
-/** @import { KeepOptions, Row, SamplerInfo, SamplerOptions, SequenceOptions, StepOptions, Values } from './types.js' */
+/** @import { KeepOptions, Row, SamplerInfo, SamplerOptions } from './types.js' */
+/** @import { SequenceOptions, StepOptions, Values } from './types.js' */
 /** @import { Link } from './link.js' */
 /** @import { Model } from './model.js' */
 import { checkInteger, checkOptions, checkSeed, checkValues } from './check.js';
@@ -12,9 +13,10 @@ const symbolDispose = /** @type {typeof Symbol.dispose} */ (
 /**
  * Sequences on their way from noise to data; made by model.sampler().
  *
- * Calls that return the sampler (keep, condition, observe, restart) are done in order. Wrong types throw at once; what
- * the library finds wrong rejects the next awaited call (ready, state, step, run, the next row of an iteration), and
- * the call that was wrong has changed nothing. After dispose() every other call fails with WRONG_STATE.
+ * Calls that return the sampler (keep, condition, observe, restart) are done in order. Wrong types
+ * throw at once; what the library finds wrong rejects the next awaited call (ready, state, step,
+ * run, the next row of an iteration), and the call that was wrong has changed nothing. After
+ * dispose() every other call fails with WRONG_STATE.
  */
 export class Sampler {
   #model;
@@ -51,8 +53,9 @@ export class Sampler {
   }
 
   /**
-   * Known tokens: frames from this token on stay as given, at the start, in the middle or at the end of the sequence,
-   * over as many tokens as they fill. Only the last token of a known length may be filled in part. Before the first step.
+   * Known tokens: frames from this token on stay as given, at the start, in the middle or at the
+   * end of the sequence, over as many tokens as they fill. Only the last token of a known length
+   * may be filled in part. Before the first step.
    * @param {number} token
    * @param {Values} values in data units: (n, C) flat, or one array or one object per frame
    * @param {KeepOptions} [options]
@@ -75,7 +78,8 @@ export class Sampler {
   }
 
   /**
-   * External conditions (n, E) of the tokens from this one on. A model that has conditions needs one for every token.
+   * External conditions (n, E) of the tokens from this one on. A model that has conditions needs
+   * one for every token.
    * @param {number} token
    * @param {Values} values
    * @param {SequenceOptions} [options]
@@ -158,8 +162,8 @@ export class Sampler {
   }
 
   /**
-   * Row by row until none is left. A break, an abort or an error leaves the sampler where it is, and a new iteration
-   * goes on from there.
+   * Row by row until none is left. A break, an abort or an error leaves the sampler where it is,
+   * and a new iteration goes on from there.
    * @param {StepOptions} [options]
    * @returns {AsyncGenerator<Row, void, void>}
    */

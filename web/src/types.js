@@ -1,8 +1,9 @@
-// What goes into the package and comes out of it, as types. No code. The classes are in model.js, sampler.js, errors.js.
+// What goes into the package and comes out of it, as types. No code. The classes are in model.js,
+// sampler.js, errors.js.
 //
-// Letters: B sequences in a batch, T tokens (columns of the level table), F frames per token (the frame stack),
-// C fields per frame, S sampling steps, E external condition, O observation.
-// Arrays are flat and row-major: tokens[((b * T + t) * F + f) * C + c].
+// Letters: B sequences in a batch, T tokens (columns of the level table), F frames per token (the
+// frame stack), C fields per frame, S sampling steps, E external condition, O observation. Arrays
+// are flat and row-major: tokens[((b * T + t) * F + f) * C + c].
 
 /** @typedef {'simd' | 'relaxed'} Build */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
@@ -19,11 +20,14 @@
  * @typedef {object} LoadOptions
  * @property {AbortSignal} [signal]  stops the download; loadModel rejects with signal.reason
  * @property {(progress: Progress) => void} [onProgress]
- * @property {boolean} [inThread]  true: compute in the calling thread. Default: a worker in pages, else in-thread
- * @property {Build | 'auto'} [build]  force one of the two builds. Default: relaxed where the engine has it
+ * @property {boolean} [inThread]  true: compute in the calling thread. Default: a worker in pages,
+ *   else in-thread
+ * @property {Build | 'auto'} [build]  force one of the two builds. Default: relaxed where the
+ *   engine has it
  * @property {PerBuild<string | URL>} [wasmUrl]  where df.simd.wasm and df.relaxed.wasm are
  * @property {PerBuild<BufferSource | WebAssembly.Module>} [wasmBinary]  or what they hold
- * @property {Worker | (() => Worker)} [worker]  a module worker of yours that runs 'diffusion-forcing/worker'
+ * @property {Worker | (() => Worker)} [worker]  a module worker of yours that runs
+ *   'diffusion-forcing/worker'
  */
 /**
  * @template T
@@ -32,51 +36,62 @@
 /**
  * @typedef {object} Progress
  * @property {number} loaded  bytes so far
- * @property {number | null} total  of the file; null: the server does not say, or says it of a compressed body
+ * @property {number | null} total  of the file; null: the server does not say, or says it of a
+ *   compressed body
  */
 
 /**
  * Every field is optional: what is left out is the model's own sampling setting (model.defaults).
  * @typedef {object} SamplerOptions
- * @property {number | 'drawn'} [length]  tokens; 'drawn': the model's stop head decides; Infinity: tokens leave as they
- *   become clean and memory stays constant, without end unless a stop head ends it. Default: 'drawn' if the model has a stop head, else maxLength
+ * @property {number | 'drawn'} [length]  tokens; 'drawn': the model's stop head decides; Infinity:
+ *   tokens leave as they become clean and memory stays constant, without end unless a stop head
+ *   ends it. Default: 'drawn' if the model has a stop head, else maxLength
  * @property {number} [maxLength]  tokens at most, for drawn lengths
  * @property {Schedule} [schedule]
  * @property {number} [steps]  S, 1 to K
- * @property {number} [uncertainty]  u of pyramid and trapezoid: column t starts floor(u t) rows later
+ * @property {number} [uncertainty]  u of pyramid and trapezoid: column t starts floor(u t) rows
+ *   later
  * @property {number} [eta]  0: deterministic DDIM, 1: as noisy as DDPM
  * @property {boolean} [ancestral]  DDPM; needs steps = K
- * @property {boolean} [posterior]  a second pass at the new level gives the latent: exact, twice the cost
- * @property {number} [stabilization]  level 0 to K at which known and finished tokens enter the network
- * @property {number | bigint} [seed]  0 to 2^64 - 1. Default 0: the same options give the same sequence
+ * @property {boolean} [posterior]  a second pass at the new level gives the latent: exact, twice
+ *   the cost
+ * @property {number} [stabilization]  level 0 to K at which known and finished tokens enter the
+ *   network
+ * @property {number | bigint} [seed]  0 to 2^64 - 1. Default 0: the same options give the same
+ *   sequence
  * @property {number} [batch]  B independent sequences. Default 1
- * @property {number} [sequence]  number of the first sequence of the batch: sequence b of a batch is the same as
- *   a batch of one with sequence: b. Default 0
- * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own, (rows, length),
- *   entries 0 to S; sets schedule: 'custom' and, from nested rows, length
+ * @property {number} [sequence]  number of the first sequence of the batch: sequence b of a batch
+ *   is the same as a batch of one with sequence: b. Default 0
+ * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own,
+ *   (rows, length), entries 0 to S; sets schedule: 'custom' and, from nested rows, length
  * @property {boolean} [allowRenoise]  columns of the table may rise
- * @property {Values} [conditions]  (length, E) external conditions for all sequences: sampler.condition(0, conditions)
- * @property {AbortSignal | null} [signal]  for all steps of this sampler that are given no signal of their own
+ * @property {Values} [conditions]  (length, E) external conditions of all sequences, as the
+ *   network takes them: sampler.condition(0, conditions)
+ * @property {AbortSignal | null} [signal]  for all steps of this sampler that are given no signal
+ *   of their own
  */
 
 /**
- * The sequences after a row of the level table. The window is what is in memory: all T tokens, or with an unbounded
- * length those that are not yet clean and the newest clean ones.
+ * The sequences after a row of the level table. The window is what is in memory: all T tokens, or
+ * with an unbounded length those that are not yet clean and the newest clean ones.
  *
- * In-thread the arrays are views of the model's memory: valid until the next call on the model, `.slice()` keeps
- * them. From a worker they are copies and stay yours.
+ * In-thread the arrays are views of the model's memory: valid until the next call on the model,
+ * `.slice()` keeps them. From a worker they are copies and stay yours.
  * @typedef {object} Row
  * @property {number} row  rows done: 0 before the first step
- * @property {number} rows  rows to do: one less than the level table has; Infinity: unbounded
+ * @property {number} rows  rows to do: one less than the level table has, fewer once sequences
+ *   turn out to end early; Infinity: unbounded
  * @property {number} batch  B
  * @property {number} columns  T, tokens in the window
  * @property {number} first  number of the window's first token; 0 unless unbounded
  * @property {number} steps  S, so that levels / steps is 0 (clean) to 1 (pure noise)
  * @property {number} frameStack  F
  * @property {number} fields  C
- * @property {Int32Array} levels  (B, T) 0 (clean) to S (pure noise); S + 1: behind the end of the sequence
+ * @property {Int32Array} levels  (B, T) 0 (clean) to S (pure noise); S + 1: behind the end of the
+ *   sequence
  * @property {Float32Array} tokens  (B, T, F, C) the noisy tokens, data units
- * @property {Float32Array} estimate  (B, T, F, C) the network's estimate of the clean tokens, data units
+ * @property {Float32Array} estimate  (B, T, F, C) the network's estimate of the clean tokens, data
+ *   units
  * @property {Int32Array} frames  (B, T) frames present in each token by the estimate, 0 to F
  * @property {Int32Array} lengths  (B) tokens of each sequence where known by now, else -1
  * @property {number} clean  tokens before this one are clean in all sequences
@@ -132,7 +147,8 @@
 /**
  * @typedef {object} FramesOptions
  * @property {number} [sequence]  of the batch. Default 0
- * @property {'tokens' | 'estimate'} [of]  the noisy tokens or the estimate of the clean ones. Default 'tokens'
+ * @property {'tokens' | 'estimate'} [of]  the noisy tokens or the estimate of the clean ones.
+ *   Default 'tokens'
  */
 
 /**

@@ -1,4 +1,5 @@
-// The engine in a worker. A message is { id, method, args }; the answer is { id, result } or { id, error }.
+// The engine in a worker. A message is { id, method, args }; the answer is { id, result } or { id,
+// error }.
 import { Engine } from './core.js';
 
 /** @type {Engine} */
