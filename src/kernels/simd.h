@@ -233,6 +233,19 @@ static inline vec v_exponent(vec x) {
 #error "DF_ISA is not one of scalar, avx2, avx512, neon, simd128, relaxed"
 #endif
 
+#if DF_IS(avx512) || DF_IS(avx2)
+// The cache line at p, which need not exist, will be read soon; far: later.
+static inline void v_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+static inline void v_prefetch_far(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
+#endif
+
+// Keeps x in a register where gcc would rather load it again at each use.
+#if defined(__x86_64__) && !defined(__clang__)
+#define V_KEEP(x) __asm__("" : "+v"(x))
+#else
+#define V_KEEP(x) (void)0
+#endif
+
 // v_load and v_store of what is left of a row: all lanes, or the first `left` ones.
 static inline vec v_get(const float *p, ptrdiff_t left) {
   return left >= WIDTH ? v_load(p) : v_load_n(p, (int)left);

@@ -7,6 +7,8 @@
 //
 // An entry of C is one chain of v_fma from residual + bias, over k in ascending order, in all tiles:
 // neither the other rows nor the place in the matrix can change a bit of it.
+#include <stdbool.h>
+
 #include "kernels/isa/isa.h"
 
 // Rows of the largest tile: what the registers hold beside a row of the panel and a number of A.
@@ -22,8 +24,10 @@
 
 enum {
   PANEL = 2 * WIDTH,
-  BLOCK = 256,                   // k of a block: a panel of it takes at most 32 KB
-  GROUP = 65536 / BLOCK / PANEL, // panels that all rows visit before the next ones: 256 KB, for L2
+  BLOCK = 256, // k of a block; a panel of it takes at most 32 KB
+  // Panels that all rows visit before the next ones: 512 or 256 KB, for L2
+  GROUP = (DF_IS(avx512) ? 131072 : 65536) / BLOCK / PANEL,
+  LINE = 16 // floats of a cache line
 };
 
 size_t DF_K(packed_size)(int n, int k) {
@@ -55,13 +59,15 @@ void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, 
 
 // ---- Tiles ---------------------------------------------------------------------------------------
 
-// Rows of A on the stack: a[row * A_STRIDE + k]. The odd number of cache lines spreads rows over sets.
-enum { A_STRIDE = BLOCK + 16 };
+// A's rows of a tile lie on the stack: row by row, a[row * A_LONG + k], or, when A is a transpose, k by
+// k, a[k * A_SHORT + row]. The odd number of cache lines of A_LONG spreads rows over the sets.
+enum { A_LONG = BLOCK + 16, A_SHORT = (ROWS + WIDTH - 1) / WIDTH * WIDTH };
 
 // c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart; bias is as wide as
-// the tile.
+// the tile. A cache line from `ahead` on is fetched to L2 with each k.
 typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,
-                      ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row);
+                      ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,
+                      const float *ahead);
 
 #define ROWS_1(X, COLS)  COLS(X, 0)
 #define ROWS_2(X, COLS)  ROWS_1(X, COLS) COLS(X, 1)
@@ -81,16 +87,35 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define COLS_4(X, i)     COLS_2(X, i) X(i, 2) X(i, 3)
 #define COLS_8(X, i)     COLS_4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 
-#define START(i, j)  vec c##i##_##j = v_set(0);
-#define FROM(i, j)   c##i##_##j = v_load(from + i * from_row + j * WIDTH);
-#define BIAS(i, j)   c##i##_##j = v_add(c##i##_##j, v_load(bias + j * WIDTH));
-#define LOAD_B(i, j) const vec b##j = v_load(b + j / 2 * panel + j % 2 * WIDTH);
-#define LOAD_A(i)    const vec a##i = v_spread(a + i * A_STRIDE);
-#define FMA(i, j)    c##i##_##j = v_fma(a##i, b##j, c##i##_##j);
-#define STORE(i, j)  v_store(c + i * c_row + j * WIDTH, c##i##_##j);
-#define FMA_2(X, i)  LOAD_A(i) COLS_2(X, i)
-#define FMA_4(X, i)  LOAD_A(i) COLS_4(X, i)
-#define FMA_8(X, i)  LOAD_A(i) COLS_8(X, i)
+#define START(i, j) vec c##i##_##j = v_set(0);
+#define FROM(i, j)  c##i##_##j = v_load(from + i * from_row + j * WIDTH);
+#define BIAS(i, j)  c##i##_##j = v_add(c##i##_##j, v_load(bias + j * WIDTH));
+#define LOAD_B(i, j)                                                                               \
+  vec b##j = v_load(b + j / 2 * panel + j % 2 * WIDTH);                                            \
+  V_KEEP(b##j);
+#define LOAD_A(i)   const vec a##i = v_spread(a + i * a_row);
+#define FMA(i, j)   c##i##_##j = v_fma(a##i, b##j, c##i##_##j);
+#define STORE(i, j) v_store(c + i * c_row + j * WIDTH, c##i##_##j);
+#define FMA_2(X, i) LOAD_A(i) COLS_2(X, i)
+#define FMA_4(X, i) LOAD_A(i) COLS_4(X, i)
+#define FMA_8(X, i) LOAD_A(i) COLS_8(X, i)
+
+// What will be read soon: this panel 2 KB on, the next group of panels (`ahead`), and the next tile of
+// C, whose rows are too far apart for the processor to guess.
+#if DF_IS(avx512) || DF_IS(avx2)
+#define FETCH_2                                                                                    \
+  v_prefetch(b + 32 * LINE);                                                                       \
+  if (PANEL > LINE) v_prefetch(b + 33 * LINE);                                                     \
+  v_prefetch_far(ahead);                                                                           \
+  ahead += LINE
+#define FETCH_C(i) v_prefetch(c + i * c_row + PANEL), v_prefetch(c + i * c_row + 2 * PANEL - LINE);
+#else
+#define FETCH_2 (void)ahead
+#define FETCH_C(i)
+#endif
+#define FETCH_4        (void)ahead // few rows: reading B is all there is to do, more reads only hinder
+#define FETCH_8        (void)ahead
+#define EACH_ROW(X, i) X(i)
 
 // One k per trip, in this order: compilers that unroll or reorder run out of registers.
 #ifdef __clang__
@@ -99,18 +124,29 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define ONE_BY_ONE _Pragma("GCC unroll 1")
 #endif
 
-#define TILE(rows, cols)                                                                           \
-  static void tile_##rows##_##cols(int k, const float *a, const float *b, ptrdiff_t panel,         \
-                                   const float *from, ptrdiff_t from_row, const float *bias,       \
-                                   float *c, ptrdiff_t c_row) {                                    \
-    ROWS_##rows(START, COLS_##cols) if (from) { ROWS_##rows(FROM, COLS_##cols) }                   \
-    if (bias) { ROWS_##rows(BIAS, COLS_##cols) }                                                   \
+#define BODY(name, rows, cols, A_ROW, A_COL)                                                       \
+  static void name(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,      \
+                   ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,               \
+                   const float *ahead) {                                                           \
+    enum { a_row = A_ROW, a_col = A_COL };                                                         \
+    ROWS_##rows(START, COLS_##cols);                                                               \
+    if (from) { ROWS_##rows(FROM, COLS_##cols); }                                                  \
+    if (bias) { ROWS_##rows(BIAS, COLS_##cols); }                                                  \
+    ROWS_##rows(FETCH_C, EACH_ROW);                                                                \
     ONE_BY_ONE                                                                                     \
-    for (; k > 0; k--, a++, b += PANEL) { COLS_##cols(LOAD_B, ) ROWS_##rows(FMA, FMA_##cols) }     \
-    ROWS_##rows(STORE, COLS_##cols)                                                                \
+    for (; k > 0; k--, a += a_col, b += PANEL) {                                                   \
+      FETCH_##cols;                                                                                \
+      COLS_##cols(LOAD_B, );                                                                       \
+      ROWS_##rows(FMA, FMA_##cols);                                                                \
+    }                                                                                              \
+    ROWS_##rows(STORE, COLS_##cols);                                                               \
   }
+#define TILE(rows, cols)                                                                           \
+  BODY(tile_##rows##_##cols, rows, cols, A_LONG, 1)                                                \
+  BODY(turned_##rows##_##cols, rows, cols, 1, A_SHORT)
 
-// Few rows: several panels at once, so that there are enough sums to hide the latency of v_fma.
+// Few rows: several panels at once, so that there are enough sums to hide the
+// latency of v_fma.
 TILE(1, 8)
 TILE(1, 4)
 TILE(2, 4)
@@ -135,25 +171,38 @@ TILE(13, 2)
 TILE(14, 2)
 #endif
 
-// Tiles of one panel, by rows
-static tile_run *const tile_one[ROWS + 1] = {
-    NULL,     tile_1_2,  tile_2_2,  tile_3_2,  tile_4_2,
-#if ROWS > 4
-    tile_5_2, tile_6_2,
+#if ROWS == 4
+#define NAMES(tile)                                                                                \
+  { NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2 }
+#elif ROWS == 6
+#define NAMES(tile)                                                                                \
+  { NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2 }
+#elif ROWS == 8
+#define NAMES(tile)                                                                                \
+  {                                                                                                \
+    NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2, tile##_7_2,      \
+        tile##_8_2                                                                                 \
+  }
+#else
+#define NAMES(tile)                                                                                \
+  {                                                                                                \
+    NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2, tile##_7_2,      \
+        tile##_8_2, tile##_9_2, tile##_10_2, tile##_11_2, tile##_12_2, tile##_13_2, tile##_14_2    \
+  }
 #endif
-#if ROWS > 6
-    tile_7_2, tile_8_2,
-#endif
-#if ROWS > 8
-    tile_9_2, tile_10_2, tile_11_2, tile_12_2, tile_13_2, tile_14_2,
-#endif
-};
+
+// Tiles of one panel, by rows; [1] where A lies k by k
+static tile_run *const tile_one[2][ROWS + 1] = {NAMES(tile), NAMES(turned)};
+static tile_run *const tile_1_by_8[2] = {tile_1_8, turned_1_8};
+static tile_run *const tile_1_by_4[2] = {tile_1_4, turned_1_4};
+static tile_run *const tile_2_by_4[2] = {tile_2_4, turned_2_4};
 
 // ---- The product ---------------------------------------------------------------------------------
 
 // A tile over the last panel, of which only `cols` columns exist.
-static void tile_edge(int rows, int cols, int k, const float *a, const float *b, const float *from,
-                      ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row) {
+static void tile_edge(tile_run *run, int rows, int cols, int k, const float *a, const float *b,
+                      const float *from, ptrdiff_t from_row, const float *bias, float *c,
+                      ptrdiff_t c_row) {
   float tile[ROWS * PANEL], padded[PANEL];
   const int rest = cols > WIDTH ? cols - WIDTH : 0, first = cols - rest;
   for (int i = 0; from && i < rows; i++) {
@@ -164,28 +213,35 @@ static void tile_edge(int rows, int cols, int k, const float *a, const float *b,
     v_store(padded, v_load_n(bias, first));
     v_store(padded + WIDTH, v_load_n(bias + first, rest));
   }
-  tile_one[rows](k, a, b, 0, from ? tile : NULL, PANEL, bias ? padded : NULL, tile, PANEL);
+  run(k, a, b, 0, from ? tile : NULL, PANEL, bias ? padded : NULL, tile, PANEL, b);
   for (int i = 0; i < rows; i++) {
     v_store_n(c + i * c_row, first, v_load(tile + i * PANEL));
     v_store_n(c + i * c_row + first, rest, v_load(tile + i * PANEL + WIDTH));
   }
 }
 
-static void copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, float *to) {
-  if (a_col == 1) {
-    for (int i = 0; i < rows; i++)
-      for (int l = 0; l < k; l += WIDTH)
-        v_put(to + i * A_STRIDE + l, k - l, v_get(a + i * a_row + l, k - l));
-    return;
+// Copies A[0..rows, 0..k]; says in which of the two orders.
+static int copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, float *to) {
+  if (a_row == 1 && a_col != 1) {
+    for (int l = 0; l < k; l++)
+      for (int i = 0; i < rows; i += WIDTH)
+        v_store(to + l * A_SHORT + i, v_get(a + l * a_col + i, rows - i));
+    return 1;
   }
-  for (int l = 0; l < k; l++)
-    for (int i = 0; i < rows; i++) to[i * A_STRIDE + l] = a[i * a_row + l * a_col];
+  for (int i = 0; i < rows; i++, a += a_row, to += A_LONG) {
+    if (a_col == 1)
+      for (int l = 0; l < k; l += WIDTH) v_store(to + l, v_get(a + l, k - l));
+    else
+      for (int l = 0; l < k; l++) to[l] = a[l * a_col];
+  }
+  return 0;
 }
 
 void DF_K(matmul)(const df_matmul *p) {
-  float copy[ROWS * A_STRIDE];
+  float copy[A_SHORT * A_LONG];
   const int full = p->n / PANEL, panels = full + (p->n % PANEL > 0);
-  // Rows and k are shared out evenly, so that no tile or block is much smaller than the others.
+  // Rows and k are shared out evenly, so that no tile or block is much smaller
+  // than the others.
   const int tiles = (p->m + ROWS - 1) / ROWS, blocks = p->k > BLOCK ? (p->k - 1) / BLOCK + 1 : 1;
   const ptrdiff_t panel = (ptrdiff_t)p->k * PANEL;
 
@@ -194,39 +250,47 @@ void DF_K(matmul)(const df_matmul *p) {
     const float *const source = block ? p->c : p->residual;
     const float *const bias = block ? NULL : p->bias;
     const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
+    const float *const b_block = p->b + (ptrdiff_t)l * PANEL;
 
     for (int group = 0; group < panels; group += GROUP) {
       const int end = panels - group > GROUP ? group + GROUP : panels;
       const int full_end = end < full ? end : full;
+      // The panels after these, or those of the next block
+      const float *const next = b_block + (end < panels ? end * panel : (ptrdiff_t)k * PANEL);
 
       for (int tile = 0, i = 0, rows; tile < tiles; tile++, i += rows) {
         rows = p->m / tiles + (tile < p->m % tiles);
         const float *a = p->a + i * p->a_row + l * p->a_col;
+        int turned = 0;
         if (rows > 1 || p->a_col != 1) {
-          copy_a(rows, k, a, p->a_row, p->a_col, copy);
+          turned = copy_a(rows, k, a, p->a_row, p->a_col, copy);
           a = copy;
         }
-        const float *from = source ? source + i * from_row : NULL;
+        const float *const from = source ? source + i * from_row : NULL;
         float *const c = p->c + i * p->c_row;
 
         for (int j = group, step; j < end; j += step) {
           const int col = j * PANEL;
-          const float *const b = p->b + j * panel + (ptrdiff_t)l * PANEL;
+          const float *const b = b_block + j * panel;
           const float *const from_j = from ? from + col : NULL;
           const float *const bias_j = bias ? bias + col : NULL;
+          tile_run *run = tile_one[turned][rows];
           step = 1;
           if (j == full) {
-            tile_edge(rows, p->n - col, k, a, b, from_j, from_row, bias_j, c + col, p->c_row);
+            tile_edge(run, rows, p->n - col, k, a, b, from_j, from_row, bias_j, c + col, p->c_row);
             continue;
           }
-          tile_run *run = tile_one[rows];
           if (rows == 1 && full_end - j >= 4)
-            run = tile_1_8, step = 4;
+            run = tile_1_by_8[turned], step = 4;
           else if (rows == 1 && full_end - j >= 2)
-            run = tile_1_4, step = 2;
+            run = tile_1_by_4[turned], step = 2;
           else if (rows == 2 && full_end - j >= 2)
-            run = tile_2_4, step = 2;
-          run(k, a, b, panel, from_j, from_row, bias_j, c + col, p->c_row);
+            run = tile_2_by_4[turned], step = 2;
+          // The first tiles fetch the next group for all; with few tiles
+          // nothing would be gained.
+          const bool fetch = tiles > 2 && tile * LINE < PANEL;
+          const float *const ahead = fetch ? next + (j - group) * panel + tile * k * LINE : b;
+          run(k, a, b, panel, from_j, from_row, bias_j, c + col, p->c_row, ahead);
         }
         // The finished part of these rows is still in L1.
         if (p->act >= 0 && block == blocks - 1) {
