@@ -60,7 +60,7 @@ test('the types tell a user what goes in and what comes out', () => {
     noEmit: true,
     target: 'es2022',
     module: 'nodenext',
-    lib: ['es2022', 'dom'],
+    lib: ['es2022', 'esnext.disposable', 'dom'],
     types: [],
   };
   writeFileSync(
@@ -85,6 +85,7 @@ test('the types tell a user what goes in and what comes out', () => {
     const table: LevelTable = await levelTable({ schedule: 'pyramid', length: 4, steps: 9 });
     const relaxed: boolean = features().relaxed;
     const code: string = new DfError('IO', 'x').code;
+    using other = model.sampler();
     export { frames, table, relaxed, code };
   `;
   try {

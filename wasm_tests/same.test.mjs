@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { loadModel } from '../web/dist/index.js';
 import { allRows, builds, skipReason, tiny, ways } from './helpers.mjs';
 import { strokes, tinyModel } from './tiny.mjs';
 
@@ -59,9 +60,8 @@ for (const build of builds) {
 // Within a build, sums run in the same order as in the native library, but relaxed SIMD and AVX
 // fuse multiplication and addition and simd128 does not: rounding differs, and sampling carries it
 // on.
-const tolerance = 1e-5; // of the standard deviation of a field
-
-function assertAgree(found, expected, config, what) {
+// The tolerance is in standard deviations of a field.
+function assertAgree(found, expected, config, what, tolerance = 1e-5) {
   assert.equal(found.length, expected.length, what);
   const { fields } = config.tokens;
   found.forEach((x, i) => {
@@ -143,6 +143,37 @@ for (const build of builds) {
             config,
             `${name}, sequence ${b}`,
           );
+        }
+      }
+    },
+  );
+}
+
+// A trained network carries rounding further, from token to token.
+const kanji = new URL('../models/kanji/model.safetensors', import.meta.url).pathname;
+const skipKanji = skipNative || (existsSync(kanji) ? false : 'models/kanji has no model yet');
+for (const build of builds) {
+  test(
+    `${build} agrees with the native library on kanji`,
+    { skip: skipKanji || skipReason(build) },
+    async (t) => {
+      const model = await loadModel(kanji, { build });
+      t.after(() => model.dispose());
+      const count = 4;
+      for (const plan of [
+        { length: 'drawn' },
+        { length: 8, schedule: 'full-sequence' },
+        { length: 4, schedule: 'autoregressive', steps: 20 },
+      ]) {
+        const expected = native(kanji, plan, 15, count);
+        const row = await model.sampler({ ...plan, batch: count, seed: 15 }).run();
+        for (let b = 0; b < count; b++) {
+          const found = [];
+          for (let i = b * row.columns; i < (b + 1) * row.columns; i++) {
+            const at = i * row.frameStack * row.fields;
+            found.push(...row.tokens.subarray(at, at + row.frames[i] * row.fields));
+          }
+          assertAgree(found, expected[b].flat(), model.config, `sequence ${b}`, 1e-3);
         }
       }
     },

@@ -22,6 +22,7 @@ const others = ['length', 'seed', 'table', 'conditions', 'signal'];
  * @returns {SamplerOptions} a copy that can be sent to a worker
  */
 export function checkOptions(options) {
+  if (typeof options !== 'object' || !options) throw badArgument('options', 'an object', options);
   /** @type {any} */
   const out = {};
   for (const [name, value] of Object.entries(options)) {
@@ -115,11 +116,8 @@ export function checkValues(what, values, names) {
     if (wrong >= 0) throw badArgument(`${what}[${wrong}]`, 'a number', numbers[wrong]);
   }
   if (numbers.length === 0 || numbers.length % names.length) {
-    const expected = `${names.length} numbers (${names.join(', ')})`;
-    throw new DfError(
-      'BAD_SHAPE',
-      `${what}: expected ${expected} or a multiple, found ${numbers.length}`,
-    );
+    const expected = `${names.length} numbers (${names.join(', ')}) or a multiple`;
+    throw new DfError('BAD_SHAPE', `${what}: expected ${expected}, found ${numbers.length}`);
   }
   return Float32Array.from(numbers);
 }
@@ -131,13 +129,14 @@ export function checkValues(what, values, names) {
  * @param {readonly string[]} names
  */
 function flatten(what, piece, i, names) {
-  if (piece && 'length' in piece) {
-    if (piece.length !== names.length)
+  if (Array.isArray(piece) || ArrayBuffer.isView(piece)) {
+    const numbers = /** @type {number[]} */ (piece);
+    if (numbers.length !== names.length)
       throw new DfError(
         'BAD_SHAPE',
-        `${what}[${i}]: expected ${names.length} numbers, found ${piece.length}`,
+        `${what}[${i}]: expected ${names.length} numbers, found ${numbers.length}`,
       );
-    return Array.from(/** @type {ArrayLike<number>} */ (piece));
+    return Array.from(numbers);
   }
   return names.map((name) => {
     const x = /** @type {Frame} */ (piece)?.[name];

@@ -367,8 +367,9 @@ export class Engine {
       clean,
       cells,
     ] = this.#doubles(this.c.sampler_state(at), 14);
-    const { buffer } = this.c.memory;
+    const { memory } = this.c;
     const tokens = batch * columns;
+    const numbers = tokens * frameStack * fields;
     return {
       row,
       rows: rows < 0 ? Infinity : rows - 1, // the start is none to do
@@ -378,11 +379,22 @@ export class Engine {
       steps,
       frameStack,
       fields,
-      levels: new Int32Array(buffer, levels, tokens),
-      tokens: new Float32Array(buffer, values, tokens * frameStack * fields),
-      estimate: new Float32Array(buffer, estimate, tokens * frameStack * fields),
-      frames: new Int32Array(buffer, frames, tokens),
-      lengths: new Int32Array(buffer, lengths, batch),
+      // Made when they are asked for, because the memory may grow before that.
+      get levels() {
+        return new Int32Array(memory.buffer, levels, tokens);
+      },
+      get tokens() {
+        return new Float32Array(memory.buffer, values, numbers);
+      },
+      get estimate() {
+        return new Float32Array(memory.buffer, estimate, numbers);
+      },
+      get frames() {
+        return new Int32Array(memory.buffer, frames, tokens);
+      },
+      get lengths() {
+        return new Int32Array(memory.buffer, lengths, batch);
+      },
       clean,
       cells,
       done: this.c.sampler_done(at) === 1,

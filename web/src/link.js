@@ -7,10 +7,12 @@ import { DfError } from './errors.js';
  * @typedef {object} Link
  * @property {boolean} worker
  * @property {(method: string, args?: any[], transfer?: Transferable[]) => Promise<any>} call
+ * @property {() => Promise<void> | void} rest  lets the calling thread draw and hear of aborts, if
+ *   it has computed for long
  * @property {() => void} close  calls without an answer are rejected
  */
 
-/** Ms of computing after which the calling thread is free for a moment, to draw and to hear. */
+/** Ms of computing after which the calling thread rests. */
 export const SLICE = 12;
 
 /**
@@ -25,17 +27,16 @@ export async function localLink(wasm) {
     worker: false,
     async call(method, args = []) {
       if (!engine) throw new DfError('WRONG_STATE', 'the model was disposed of');
-      let result;
       try {
-        result = /** @type {any} */ (engine)[method](...args);
+        return /** @type {any} */ (engine)[method](...args);
       } catch (error) {
         throw toDfError(/** @type {Error} */ (error));
       }
-      if (performance.now() - rested > SLICE) {
-        await nextTurn();
-        rested = performance.now();
-      }
-      return result;
+    },
+    async rest() {
+      if (performance.now() - rested < SLICE) return;
+      await nextTurn();
+      rested = performance.now();
     },
     close: () => void (engine = null),
   };
@@ -71,6 +72,7 @@ export async function workerLink(worker, wasm) {
         waiting.set(++calls, { resolve, reject });
         worker.postMessage({ id: calls, method, args }, transfer);
       }),
+    rest() {},
     close: () => close(new DfError('WRONG_STATE', 'the model was disposed of')),
   };
   worker.addEventListener('message', ({ data: { id, result, error } }) => {

@@ -6,9 +6,8 @@ import { checkInteger } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { Sampler } from './sampler.js';
 
-const symbolDispose = /** @type {typeof Symbol.dispose} */ (
-  Symbol.dispose ?? Symbol.for('Symbol.dispose')
-);
+/** @type {typeof Symbol.dispose} */
+const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.dispose'));
 
 /** A trained network; made by loadModel(). */
 export class Model {
@@ -52,9 +51,8 @@ export class Model {
    */
   sampler(options = {}) {
     this.#checkAlive();
-    const sampler = new Sampler(this, this.#link, ++this.#ids, options, () =>
-      this.#samplers.delete(sampler),
-    );
+    const forget = (/** @type {Sampler} */ gone) => void this.#samplers.delete(gone);
+    const sampler = new Sampler(this, this.#link, ++this.#ids, options, forget);
     this.#samplers.add(sampler);
     return sampler;
   }
@@ -84,7 +82,6 @@ export class Model {
           ),
         );
       }
-      if (row.frames[i] < frameStack) break; // the sequence ends inside this token
     }
     return out;
   }

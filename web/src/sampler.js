@@ -6,9 +6,8 @@ import { checkInteger, checkOptions, checkSeed, checkValues } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { SLICE } from './link.js';
 
-const symbolDispose = /** @type {typeof Symbol.dispose} */ (
-  Symbol.dispose ?? Symbol.for('Symbol.dispose')
-);
+/** @type {typeof Symbol.dispose} */
+const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.dispose'));
 
 /**
  * Sequences on their way from noise to data; made by model.sampler().
@@ -49,7 +48,12 @@ export class Sampler {
     this.#signal = options.signal;
     this.#forget = forget;
     this.#last = link.call('create', [id, checked]).catch((error) => (this.#broken = error));
-    if (options.conditions) this.condition(0, options.conditions);
+    try {
+      if (options.conditions) this.condition(0, options.conditions);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /**
@@ -146,8 +150,7 @@ export class Sampler {
    * @returns {Promise<Row>} WRONG_STATE if no row was left
    */
   async step({ signal = this.#signal } = {}) {
-    signal?.throwIfAborted();
-    return this.#row(await this.#call('step'));
+    return this.#row(await this.#call('step', [], signal));
   }
 
   /**
@@ -156,8 +159,7 @@ export class Sampler {
    * @returns {Promise<Row>} the last one
    */
   async run({ signal = this.#signal } = {}) {
-    do signal?.throwIfAborted();
-    while (!(await this.#call('advance', SLICE)));
+    while (!(await this.#call('advance', [SLICE], signal)));
     return this.state();
   }
 
@@ -225,11 +227,14 @@ export class Sampler {
   /**
    * A call that is awaited. It fails with what went wrong before it.
    * @param {string} method
-   * @param {...any} args
+   * @param {any[]} [args]
+   * @param {AbortSignal | null} [signal]
    */
-  async #call(method, ...args) {
+  async #call(method, args = [], signal) {
     this.#checkAlive();
-    const result = this.#last.then(() => {
+    const result = this.#last.then(async () => {
+      await this.#link.rest();
+      signal?.throwIfAborted();
       const [failure] = this.#failures.splice(0);
       if (this.#broken ?? failure) throw this.#broken ?? failure;
       return this.#link.call(method, [this.#id, ...args]);

@@ -1,5 +1,5 @@
-// The engine in a worker. A message is { id, method, args }; the answer is { id, result } or { id,
-// error }.
+// The engine in a worker. A message is { id, method, args }, the answer { id, result } or
+// { id, error }.
 import { Engine } from './core.js';
 
 /** @type {Engine} */
@@ -11,8 +11,8 @@ self.addEventListener('message', async ({ data: { id, method, args } }) => {
       engine = await Engine.create(args[0]);
       postMessage({ id });
     } else {
-      const result = /** @type {any} */ (engine)[method](...args);
-      postMessage({ id, result }, { transfer: detachViews(result) });
+      const result = detached(/** @type {any} */ (engine)[method](...args));
+      postMessage({ id, result }, { transfer: buffers(result) });
     }
   } catch (error) {
     const { name, message, code, hint, cause } = /** @type {any} */ (error);
@@ -21,16 +21,22 @@ self.addEventListener('message', async ({ data: { id, method, args } }) => {
 });
 
 /**
- * Replaces views of the engine's memory by copies, whose buffers it gives back.
+ * A copy that has no views of the engine's memory.
  * @param {any} result
  */
-function detachViews(result) {
-  const buffers = [];
-  for (const [key, value] of Object.entries(result ?? {})) {
-    if (ArrayBuffer.isView(value)) {
-      result[key] = /** @type {Float32Array} */ (value).slice();
-      buffers.push(result[key].buffer);
-    }
-  }
-  return buffers;
+function detached(result) {
+  if (typeof result !== 'object') return result;
+  return Object.fromEntries(
+    Object.entries(result).map(([key, value]) => [
+      key,
+      ArrayBuffer.isView(value) ? /** @type {Float32Array} */ (value).slice() : value,
+    ]),
+  );
+}
+
+/** @param {any} result */
+function buffers(result) {
+  return Object.values(result ?? {}).flatMap((value) =>
+    ArrayBuffer.isView(value) ? [value.buffer] : [],
+  );
 }
