@@ -193,18 +193,25 @@ static df_status read_training(df_recipe *r, const df_json *t, df_error *error) 
   return DF_OK;
 }
 
-// What fixes the weights at a given step: everything but how long and how often.
+static bool fixes_weights(const char *part, const char *key) {
+  if (!strcmp(part, "training")) return strcmp(key, "steps") && !strstr(key, "_every");
+  if (!strcmp(part, "model")) return strcmp(key, "sampling") && strcmp(key, "license");
+  return true;
+}
+
+// What fixes the weights at a given step: everything but how long, how often, how the model is
+// sampled by default and what is said about it.
 static void put_hashed(df_json_writer *w, const df_json *root) {
   df_json_object_begin(w, NULL);
   for (const df_json *part = root->first; part; part = part->next) {
-    if (strcmp(part->key, "training") || part->kind != DF_JSON_OBJECT) {
+    if (!strcmp(part->key, "about")) continue;
+    if (part->kind != DF_JSON_OBJECT) {
       df_json_put(w, part->key, part);
       continue;
     }
     df_json_object_begin(w, part->key);
     for (const df_json *item = part->first; item; item = item->next)
-      if (strcmp(item->key, "steps") && !strstr(item->key, "_every"))
-        df_json_put(w, item->key, item);
+      if (fixes_weights(part->key, item->key)) df_json_put(w, item->key, item);
     df_json_object_end(w);
   }
   df_json_object_end(w);
@@ -228,8 +235,7 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
       !training || training->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_CONFIG,
                    "expected the objects \"data\", \"model\" and \"training\"; one is missing");
-  if ((status = df_json_only(data, KEYS("train", "valid", "positions"), error)) ||
-      (status = df_json_get_bool(data, "positions", &r->positions, error)) ||
+  if ((status = df_json_only(data, KEYS("train", "valid"), error)) ||
       (status = read_set(r, data, "train", &r->train_values, &r->train_offsets,
                          &r->train_conditions, error)) ||
       (status = read_set(r, data, "valid", &r->valid_values, &r->valid_offsets,
@@ -240,9 +246,6 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
   status = df_config_parse(&r->config, text, strlen(text), error);
   df_free(text);
   if (status || (status = read_training(r, training, error))) return status;
-  if (r->positions && r->config.field_count < 2)
-    return df_fail(error, DF_BAD_CONFIG, "data.positions: needs two fields, found %d",
-                   r->config.field_count);
   int E = r->config.network.condition_size;
   if ((E > 0) != (r->train_conditions != NULL) || (E > 0) != (r->valid_conditions != NULL))
     return df_fail(error, DF_BAD_CONFIG, "denoiser.condition_size is %d, so data.*.conditions %s",
