@@ -95,6 +95,8 @@ static int ascending_hashes(const void *a, const void *b) {
 static df_status read_data(evaluation *e, df_error *error) {
   int fields = e->open[0].config.field_count;
   df_dataset train = {0};
+  df_pen pen;
+  bool positions = df_pen_find(&pen, &e->open[0].config) && pen.positions;
   df_status status;
   if (has_ending(e->data_path, ".json")) {
     df_recipe recipe;
@@ -105,10 +107,15 @@ static df_status read_data(evaluation *e, df_error *error) {
     if (!status)
       status = df_dataset_read(&e->valid, recipe.valid_values, recipe.valid_offsets, NULL, fields,
                                0, error);
+    positions = recipe.positions;
     df_recipe_free(&recipe);
   } else {
     status = read_set(&train, e->data_path, "train", fields, error);
     if (!status) status = read_set(&e->valid, e->data_path, "valid", fields, error);
+  }
+  if (!status && positions) {
+    df_dataset_to_positions(&train);
+    df_dataset_to_positions(&e->valid);
   }
 
   // Real sequences are taken from the front of a random order, the same for every model.
@@ -730,7 +737,7 @@ int cli_eval(int argc, char **argv) {
           "               real: training against held-out sequences, the same number,\n"
           "               mean and standard deviation of 20 draws: the floor\n"
           "  strokes, points, size, aspect\n"
-          "               of drawings (fields dx, dy, pen); size is the diagonal of the\n"
+          "               of drawings (fields x, y or dx, dy, and pen); size is the diagonal of the\n"
           "               box in data units, aspect is ln((width + 1) / (height + 1))\n"
           "  share of 1   of a binary field after the threshold; beside it the mean\n"
           "               before it and the share between 0.25 and 0.75\n"

@@ -118,7 +118,7 @@ static df_status write_svg(const output *o, df_error *error) {
   df_pen pen;
   if (!df_pen_find(&pen, o->config))
     return df_fail(error, DF_NOT_SUPPORTED,
-                   "a contact sheet needs the fields dx, dy and pen, which this model lacks");
+                   "a contact sheet needs the fields x, y (or dx, dy) and pen, which this model lacks");
   char how[160], title[256], caption[320];
   const char *credit = NULL;
   df_error ignored;
@@ -202,12 +202,12 @@ int cli_sample(int argc, char **argv) {
           "  sampling   schedule, steps, uncertainty, eta, length, stabilization,\n"
           "             ancestral, posterior: what was used\n"
           "  raw        were binary fields left as they are?\n"
-          "  fields     names of a frame's fields, such as [\"dx\", \"dy\", \"pen\"]\n"
-          "  sequences  a list of {\"tokens\": n, \"frames\": [[dx, dy, pen], ...]},\n"
+          "  fields     names of a frame's fields, such as [\"x\", \"y\", \"pen\"]\n"
+          "  sequences  a list of {\"tokens\": n, \"frames\": [[x, y, pen], ...]},\n"
           "             each float32 with as many digits as tell it from its neighbours\n\n"
           "CSV has a line for each frame: sequence, frame, fields. NPY is float32 of shape "
           "(sequences, frames, fields), NaN behind the end of a sequence. SVG is a contact sheet, "
-          "for models whose fields are dx, dy and pen.\n\n" GENERATE_KEEP_FORMAT "\n\n"
+          "for models whose fields are x, y (or dx, dy) and pen.\n\n" GENERATE_KEEP_FORMAT "\n\n"
           "Exit codes: 0 done, 1 failed (the reason is printed), 2 wrong command line, 130 "
           "interrupted.",
       .examples =
@@ -243,7 +243,7 @@ int cli_sample(int argc, char **argv) {
   df_pen pen;
   if (!status && write == write_svg && !df_pen_find(&pen, &m.config))
     status = df_fail(&error, DF_BAD_ARGUMENT,
-                     "--out %s: a contact sheet needs the fields dx, dy and pen, which %s lacks",
+                     "--out %s: a contact sheet needs the fields x, y (or dx, dy) and pen, which %s lacks",
                      out.path, m.config.name);
   if (!status) {
     o.threads = s.threads;

@@ -63,8 +63,7 @@ static box box_of(const df_dataset *data, const df_pen *pen, int i) {
   double x = 0, y = 0;
   for (int f = data->offsets[i]; f < data->offsets[i + 1]; f++) {
     const float *v = data->values + (size_t)f * (size_t)data->fields;
-    x += v[pen->dx];
-    y += v[pen->dy];
+    df_pen_move(pen, v, &x, &y);
     bool first = f == data->offsets[i];
     if (first || x < b.left) b.left = x;
     if (first || x > b.right) b.right = x;
@@ -93,19 +92,18 @@ static void put_drawing(svg_text *t, const df_dataset *data, const df_pen *pen, 
   box b = box_of(data, pen, i);
   double largest = 0.94 * CELL, extent = extent_of(b) * scale;
   if (extent > largest) scale *= largest / extent;
-  double x = left + CELL / 2.0 - scale * (b.left + b.right) / 2;
-  double y = top + CELL / 2.0 - scale * (b.top + b.bottom) / 2;
+  double x = 0, y = 0, x0 = left + CELL / 2.0 - scale * (b.left + b.right) / 2,
+         y0 = top + CELL / 2.0 - scale * (b.top + b.bottom) / 2;
   bool down = false;
   put(t, "<path d=\"");
   for (int f = data->offsets[i]; f < data->offsets[i + 1]; f++) {
     const float *v = data->values + (size_t)f * (size_t)data->fields;
-    x += scale * v[pen->dx];
-    y += scale * v[pen->dy];
+    df_pen_move(pen, v, &x, &y);
     bool lifted = v[pen->pen] > pen->threshold;
     put(t, down ? "L" : "M");
-    put_number(t, x);
+    put_number(t, x0 + scale * x);
     put(t, " ");
-    put_number(t, y);
+    put_number(t, y0 + scale * y);
     if (!down && lifted) put(t, "h0"); // a stroke of one point: a dot
     down = !lifted;
   }

@@ -65,14 +65,15 @@ static df_status read_diffusion(df_config *c, const df_json *object, df_error *e
 }
 
 static df_status read_field(df_field *field, const df_json *object, df_error *error) {
-  static const char *const keys[] = {"name", "mean", "std", "binary", "threshold"};
+  static const char *const keys[] = {"name", "mean", "std", "step", "binary", "threshold"};
   if (object->kind != DF_JSON_OBJECT) return df_fail(error, DF_BAD_CONFIG, "expected an object");
   *field = (df_field){.mean = 0, .std = 1, .threshold = 0.5f};
-  TRY(df_json_only(object, keys, 5, error));
+  TRY(df_json_only(object, keys, 6, error));
   TRY(require(object, "name", error));
   TRY(df_json_get_string(object, "name", &field->name, error));
   TRY(get_float(object, "mean", -1e30, 1e30, &field->mean, error));
   TRY(get_float(object, "std", 1e-30, 1e30, &field->std, error));
+  TRY(get_float(object, "step", 0, 1e30, &field->step, error));
   TRY(df_json_get_bool(object, "binary", &field->binary, error));
   return get_float(object, "threshold", -1e30, 1e30, &field->threshold, error);
 }
@@ -204,20 +205,28 @@ void df_config_free(df_config *config) {
 }
 
 void df_config_encode(const df_config *c, const float *frames, int count, float *token) {
-  for (int f = 0; f < c->frame_stack; f++) {
-    for (int j = 0; j < c->field_count; j++) {
+  const int C = c->field_count;
+  for (int f = 0; f < c->frame_stack; f++, frames += C) {
+    for (int j = 0; j < C; j++) {
       const df_field *field = &c->fields[j];
-      *token++ = f < count ? (*frames++ - field->mean) / field->std : 0;
+      const bool change = f > 0 && field->step > 0;
+      *token++ = f >= count ? 0
+                 : change   ? (frames[j] - frames[j - C]) / field->step
+                            : (frames[j] - field->mean) / field->std;
     }
     if (c->present) *token++ = f < count ? 1 : -1;
   }
 }
 
 int df_config_decode(const df_config *c, const float *token, float *frames) {
+  const int C = c->field_count;
   int count = c->frame_stack;
-  for (int f = 0; f < c->frame_stack; f++) {
-    for (int j = 0; j < c->field_count; j++)
-      *frames++ = *token++ * c->fields[j].std + c->fields[j].mean;
+  for (int f = 0; f < c->frame_stack; f++, frames += C) {
+    for (int j = 0; j < C; j++) {
+      const df_field *field = &c->fields[j];
+      const bool change = f > 0 && field->step > 0;
+      frames[j] = change ? frames[j - C] + *token++ * field->step : *token++ * field->std + field->mean;
+    }
     if (c->present && *token++ < 0 && count == c->frame_stack) count = f;
   }
   return count;

@@ -12,6 +12,9 @@
 typedef struct df_field {
   const char *name;
   float mean, std;
+  // Above 0: behind the first frame of a token the network has (value - value of the frame before) / step
+  // instead. So what lies within a token is local and where the token lies is not.
+  float step;
   float threshold; // binary fields: data value above it means 1
   bool binary;
 } df_field;

@@ -172,3 +172,19 @@ TEST(tokens_are_frames_side_by_side) {
   CHECK_INT(df_config_decode(&c, token, back), 0);
   df_config_free(&c);
 }
+
+TEST(a_field_with_a_step_is_a_change_behind_the_first_frame_of_a_token) {
+  char text[4096];
+  const char *at = strstr(full, "\"std\": 4");
+  snprintf(text, sizeof text, "%.*s\"std\": 4, \"step\": 0.5%s", (int)(at - full), full, at + 8);
+  df_config c;
+  REQUIRE(CHECK_OK(parse(&c, text)));
+  const float frames[6] = {6, 1, -2, 0, 2, 0.5f};
+  float token[9], back[6];
+  df_config_encode(&c, frames, 3, token);
+  const float want[9] = {1, 1, 1, -16, 0, 1, 8, 0.5f, 1};
+  CHECK_FLOATS(token, want, 9, 0);
+  CHECK_INT(df_config_decode(&c, token, back), 3);
+  CHECK_FLOATS(back, frames, 6, 0);
+  df_config_free(&c);
+}

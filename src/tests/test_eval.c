@@ -42,7 +42,7 @@ TEST(wasserstein_of_shifted_and_stretched_samples_has_a_closed_form) {
 static float points[] = {0, 0, 0, 3, 0, 0, 0, 4, 1, -3, 0, 1, 1, -1, 0};
 static int32_t point_offsets[] = {0, 5, 5};
 static df_dataset drawing = {.count = 2, .fields = 3, .offsets = point_offsets, .values = points};
-static const df_pen pen = {0, 1, 2, 0.5f};
+static const df_pen pen = {0, 1, 2, false, 0.5f};
 
 TEST(strokes_box_and_aspect_of_a_drawing) {
   df_drawing d = df_drawing_of(&drawing, &pen, 0);

@@ -1041,3 +1041,15 @@ TEST(plans_that_wait_keep_within_their_memory) {
   df_recipe_free(&recipe);
   place_close(&p);
 }
+
+TEST(movements_become_positions_around_the_middle_and_back) {
+  float values[] = {9, 9, 1, /**/ 4, 0, 0, /**/ 0, -3, 1, /**/ 5, 5, 0};
+  int32_t offsets[] = {0, 3, 4};
+  df_dataset data = {.count = 2, .fields = 3, .offsets = offsets, .values = values};
+  df_dataset_to_positions(&data);
+  const float positions[] = {-2, 2, 1, /**/ 2, 2, 0, /**/ 2, -1, 1, /**/ 0, 0, 0};
+  CHECK_FLOATS(values, positions, 12, 0);
+  df_dataset_to_movements(&data);
+  const float movements[] = {0, 0, 1, /**/ 4, 0, 0, /**/ 0, -3, 1, /**/ 0, 0, 0};
+  CHECK_FLOATS(values, movements, 12, 0);
+}

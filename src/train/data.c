@@ -111,6 +111,34 @@ void df_dataset_free(df_dataset *data) {
   *data = (df_dataset){0};
 }
 
+// A whole number stays one: the middle of the box is rounded.
+void df_dataset_to_positions(df_dataset *data) {
+  int C = data->fields;
+  for (int i = 0; i < data->count; i++)
+    for (int c = 0; c < 2; c++) {
+      float *v = data->values + (size_t)data->offsets[i] * C + c, at = 0, low = 0, high = 0;
+      int n = data->offsets[i + 1] - data->offsets[i];
+      for (int j = 0; j < n; j++) {
+        at = v[(size_t)j * C] = at + (j ? v[(size_t)j * C] : 0);
+        low = at < low ? at : low;
+        high = at > high ? at : high;
+      }
+      float middle = roundf((low + high) / 2);
+      for (int j = 0; j < n; j++) v[(size_t)j * C] -= middle;
+    }
+}
+
+void df_dataset_to_movements(df_dataset *data) {
+  int C = data->fields;
+  for (int i = 0; i < data->count; i++)
+    for (int c = 0; c < 2; c++) {
+      float *v = data->values + (size_t)data->offsets[i] * C + c;
+      for (int j = data->offsets[i + 1] - data->offsets[i] - 1; j > 0; j--)
+        v[(size_t)j * C] -= v[(size_t)(j - 1) * C];
+      v[0] = 0;
+    }
+}
+
 void df_dataset_statistics(const df_dataset *data, float *mean, float *std) {
   int total = data->offsets[data->count], C = data->fields;
   for (int c = 0; c < C; c++) {

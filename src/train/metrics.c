@@ -32,17 +32,24 @@ double df_wasserstein1(double *a, int n, double *b, int m) {
 // ---- Pen strokes ----
 
 bool df_pen_find(df_pen *pen, const df_config *config) {
-  *pen = (df_pen){-1, -1, -1, 0.5f};
+  *pen = (df_pen){-1, -1, -1, false, 0.5f};
   for (int c = 0; c < config->field_count; c++) {
     const df_field *field = &config->fields[c];
-    if (!strcmp(field->name, "dx")) pen->dx = c;
-    if (!strcmp(field->name, "dy")) pen->dy = c;
+    bool position = field->name[0] != 'd';
+    const char *axis = field->name + !position;
+    if (!strcmp(axis, "x")) pen->x = c, pen->positions = position;
+    if (!strcmp(axis, "y")) pen->y = c;
     if (!strcmp(field->name, "pen")) {
       pen->pen = c;
       if (field->binary) pen->threshold = field->threshold;
     }
   }
-  return pen->dx >= 0 && pen->dy >= 0 && pen->pen >= 0;
+  return pen->x >= 0 && pen->y >= 0 && pen->pen >= 0;
+}
+
+void df_pen_move(const df_pen *pen, const float *frame, double *x, double *y) {
+  *x = frame[pen->x] + (pen->positions ? 0 : *x);
+  *y = frame[pen->y] + (pen->positions ? 0 : *y);
 }
 
 df_drawing df_drawing_of(const df_dataset *data, const df_pen *pen, int i) {
@@ -51,8 +58,7 @@ df_drawing df_drawing_of(const df_dataset *data, const df_pen *pen, int i) {
   bool down = false;
   for (int f = data->offsets[i]; f < data->offsets[i + 1]; f++) {
     const float *v = data->values + (size_t)f * (size_t)data->fields;
-    x += v[pen->dx];
-    y += v[pen->dy];
+    df_pen_move(pen, v, &x, &y);
     left = d.points ? fmin(left, x) : x;
     right = d.points ? fmax(right, x) : x;
     top = d.points ? fmin(top, y) : y;

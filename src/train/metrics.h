@@ -13,15 +13,18 @@ double df_wasserstein1(double *a, int n, double *b, int m);
 
 // ---- Pen strokes ----
 
-// Which fields of a frame are the pen's: dx and dy lead to a point from the one before, pen is
-// above its threshold if the pen is lifted after the point.
+// Which fields of a frame are the pen's. Named x and y they are the position of a point, named dx and dy the way to it
+// from the point before; pen is above its threshold if the pen is lifted after the point.
 typedef struct df_pen {
-  int dx, dy, pen;
+  int x, y, pen;
+  bool positions; // x and y, not dx and dy
   float threshold;
 } df_pen;
 
-// True if the config has fields named dx, dy and pen.
+// True if the config has fields x, y, pen or dx, dy, pen.
 bool df_pen_find(df_pen *pen, const df_config *config);
+// Moves (x, y), which is (0, 0) before the first point of a sequence, to the point of this frame.
+void df_pen_move(const df_pen *pen, const float *frame, double *x, double *y);
 
 // A drawing as the eye sees it. Strokes: runs of points with the pen down, the last one lifted or not.
 // width and height of the box around all points, in data units.

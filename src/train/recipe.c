@@ -235,7 +235,8 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
       !training || training->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_CONFIG,
                    "expected the objects \"data\", \"model\" and \"training\"; one is missing");
-  if ((status = df_json_only(data, KEYS("train", "valid"), error)) ||
+  if ((status = df_json_only(data, KEYS("train", "valid", "positions"), error)) ||
+      (status = df_json_get_bool(data, "positions", &r->positions, error)) ||
       (status = read_set(r, data, "train", &r->train_values, &r->train_offsets,
                          &r->train_conditions, error)) ||
       (status = read_set(r, data, "valid", &r->valid_values, &r->valid_offsets,
@@ -246,6 +247,9 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
   status = df_config_parse(&r->config, text, strlen(text), error);
   df_free(text);
   if (status || (status = read_training(r, training, error))) return status;
+  if (r->positions && r->config.field_count < 2)
+    return df_fail(error, DF_BAD_CONFIG, "data.positions: needs two fields, found %d",
+                   r->config.field_count);
   int E = r->config.network.condition_size;
   if ((E > 0) != (r->train_conditions != NULL) || (E > 0) != (r->valid_conditions != NULL))
     return df_fail(error, DF_BAD_CONFIG, "denoiser.condition_size is %d, so data.*.conditions %s",

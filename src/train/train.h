@@ -49,6 +49,7 @@ typedef struct df_recipe {
   char hash
       [17]; // of everything but training.steps, *_every and spaces: 64-bit FNV-1a in hexadecimal
   const char *train_values, *train_offsets, *valid_values, *valid_offsets; // .npy
+  bool positions; // fields 0 and 1 of the files are movements, those of the model positions
   const char *train_conditions, *valid_conditions; // .npy (total, E per frame) or NULL
   df_config config;                                // without the statistics of the data
   df_train_mode mode;
@@ -89,6 +90,11 @@ typedef struct df_dataset {
 df_status df_dataset_read(df_dataset *data, const char *values, const char *offsets,
                           const char *conditions, int fields, int conditions_size, df_error *error);
 void df_dataset_free(df_dataset *data);
+
+// Fields 0 and 1 from movements (dx, dy to a point from the one before) to positions, with the middle of the box
+// around each sequence at (0, 0), and back; the first movement is 0.
+void df_dataset_to_positions(df_dataset *data);
+void df_dataset_to_movements(df_dataset *data);
 
 // ---- Runs ----
 

@@ -57,6 +57,10 @@ static df_status read_data(df_trainer *t, df_error *error) {
       (status = df_dataset_read(&t->valid, r->valid_values, r->valid_offsets, r->valid_conditions,
                                 C, E / fs, error)))
     return status;
+  if (r->positions) {
+    df_dataset_to_positions(&t->train);
+    df_dataset_to_positions(&t->valid);
+  }
   t->tokens = df_alloc((size_t)t->train.count * sizeof(int32_t));
   t->valid_tokens = df_alloc((size_t)t->valid.count * sizeof(int32_t));
   t->valid_order = df_alloc((size_t)t->valid.count * sizeof(int32_t));
