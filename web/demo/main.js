@@ -63,6 +63,7 @@ const player = new Player({
       if (player.ended) setTimeout(takeOver, 900);
       return;
     }
+    if (run.last < 0) return; // nothing to stand on yet
     state.row = player.playing || player.ended ? null : Math.round(player.rowOf(run));
     saveState();
   },
@@ -136,7 +137,7 @@ function start({ row = null } = {}) {
     $('status').textContent =
       `${NAMES[runs[0].settings.schedule]}, seed ${seed}: ${strokes} strokes in ${runs[0].length} tokens.`;
     stage.dataset.done = String(Number(stage.dataset.done ?? 0) + 1);
-    if (row !== null) player.seek(row / runs[0].planned);
+    if (row !== null) player.seekRow(row);
     else if (still.matches) player.seek(1);
     player.dirty = true;
   });
@@ -348,7 +349,8 @@ function finishPen() {
 
 /** Keeps the tokens up to the pinned one and samples the rest from another seed. */
 function branch(run) {
-  const ink = run.inkUpTo(token.pinned, main.sheet.origin);
+  const { origin } = main.sheet;
+  const ink = origin && run.inkUpTo(token.pinned, origin);
   if (ink) change({ ink, seed: Math.floor(Math.random() * 1e6), sequence: 0 });
 }
 

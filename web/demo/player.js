@@ -50,11 +50,18 @@ export class Player {
   }
   /** To a part of the way, as far as it is recorded; stops there. */
   seek(position) {
+    this.#hold();
     this.position = Math.max(0, Math.min(position, this.reach));
     this.set(false);
   }
+  /** To a row of the first run. */
+  seekRow(row) {
+    this.#hold();
+    this.seek(row / this.runs[0].planned);
+  }
   /** By whole rows of the shortest run. */
   step(count) {
+    this.#hold();
     const rows = Math.min(...this.runs.map((run) => run.planned));
     const row = this.position * rows;
     this.seek(((count > 0 ? Math.floor(row + 1e-6) : Math.ceil(row - 1e-6)) + count) / rows);

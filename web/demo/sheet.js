@@ -12,12 +12,17 @@ export class Sheet {
   constructor(canvas) {
     this.canvas = canvas;
     this.ctx = canvas.getContext('2d');
-    this.origin = null; // glides from where it was; null: start in place
-    this.hits = [];
+    this.reset();
     this.low = document.createElement('canvas');
     this.low.width = this.low.height = MIST;
     this.lowCtx = this.low.getContext('2d');
     this.lowCtx.lineCap = this.lowCtx.lineJoin = 'round';
+  }
+
+  /** The next run starts in its place; after that the character glides. */
+  reset() {
+    this.origin = null;
+    this.hits = [];
   }
 
   clear(colours) {

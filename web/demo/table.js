@@ -59,11 +59,15 @@ export class Table {
     if (this.cells.width !== width || this.cells.height !== height || !this.image) {
       Object.assign(this.cells, { width, height });
       this.image = this.cells.getContext('2d').createImageData(width, height);
+      this.painted = null;
     }
+    const now = Math.floor(position + 1e-6);
+    const key = [run.last, run.planned, columns, now, colours.ink].join();
+    if (key === this.key && run === this.painted) return;
+    [this.key, this.painted] = [key, run];
     const { data } = this.image;
     const clean = rgb(colours.ink);
     const noise = rgb(colours.noise);
-    const now = Math.floor(position + 1e-6);
     for (let y = 0, i = 0; y < height; y++) {
       const m = Math.min(rows - 1, Math.floor((y * rows) / height));
       const alpha = m <= now ? 255 : PLAN;

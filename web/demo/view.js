@@ -79,7 +79,7 @@ export class View {
   }
 
   show(run, name) {
-    if (this.run !== run) this.sheet.origin = null;
+    if (this.run !== run) this.sheet.reset();
     this.run = run;
     this.name.firstChild.data = name;
     this.seal.textContent = String(run.settings.seed);
@@ -122,7 +122,7 @@ class Card {
     this.element.classList.toggle('empty', !there);
     if (!there) return;
     const level = levels[token];
-    this.branch.disabled = !run.done || token !== pinned || token >= run.columns - 1;
+    this.branch.disabled = !run.done || pinned < 0 || pinned >= run.columns - 1;
     this.title.textContent = `Token ${token + 1}`;
     this.level.textContent =
       token < run.kept

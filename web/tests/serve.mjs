@@ -1,0 +1,45 @@
+// The built page as a project page would have it: static files in a folder of some server, no special headers but a
+// strict content security policy.
+import { createReadStream, existsSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const folder = fileURLToPath(new URL('../demo/dist', import.meta.url));
+const types = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+  '.wasm': 'application/wasm',
+};
+const policy = [
+  "default-src 'none'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  ...['style-src', 'img-src', 'connect-src', 'worker-src'].map((kind) => `${kind} 'self'`),
+].join('; ');
+
+/** Serves the page below /some/project/. Requests that `state.fails` matches get an error. */
+export async function servePage() {
+  if (!existsSync(join(folder, 'index.html'))) throw new Error('no built page: npm run build');
+  const state = { fails: null };
+  const server = createServer((request, reply) => {
+    const path = new URL(request.url, 'http://localhost').pathname.replace(/\/$/, '/index.html');
+    const file = normalize(join(folder, path.replace('/some/project', '')));
+    const isThere =
+      path.startsWith('/some/project/') && file.startsWith(folder) && existsSync(file);
+    if (!isThere || state.fails?.test(path)) return reply.writeHead(404).end();
+    reply.writeHead(200, {
+      'content-type': types[extname(file)] ?? 'application/octet-stream',
+      'content-length': statSync(file).size,
+      'content-security-policy': policy,
+    });
+    createReadStream(file).pipe(reply);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${server.address().port}/some/project/`, state, close };
+}
