@@ -29,6 +29,14 @@ typedef struct evaluation {
   const volatile int *stop;
   double start;
 
+  // Whatever form the models and the files have, drawings are compared as movements, the first of which
+  // is 0: neither form nor place tells anything.
+  df_config form;        // only its fields, with the statistics of the training set
+  df_pen pen;            // of that form
+  bool draws;            // there is a pen
+  df_dataset valid_read; // as it was read
+  bool read_positions;   // fields 0 and 1 are positions there
+
   df_dataset train, valid; // train in a random order
   bool *whole;             // (fields) all values of this field are whole numbers
   uint64_t *hashes;        // (train.count) of the training sequences, ascending
@@ -44,12 +52,11 @@ typedef struct evaluation {
   report report;
 } evaluation;
 
-// Sequences `order[0..count-1]` of a data set as one of their own.
+// Sequences `order[0..count-1]` of a data set as one of their own; order NULL: 0, 1, ...
 static df_status pick(df_dataset *out, const df_dataset *from, const int32_t *order, int count,
                       df_error *error) {
   size_t C = (size_t)from->fields, total = 0;
-  for (int i = 0; i < count; i++)
-    total += (size_t)(from->offsets[order[i] + 1] - from->offsets[order[i]]);
+  for (int i = 0; i < count; i++) total += (size_t)df_dataset_tokens(from, order ? order[i] : i, 1);
   *out = (df_dataset){.count = count, .fields = from->fields};
   out->offsets = df_alloc(sizeof(int32_t) * ((size_t)count + 1));
   out->values = df_alloc(sizeof(float) * total * C);
@@ -58,7 +65,8 @@ static df_status pick(df_dataset *out, const df_dataset *from, const int32_t *or
     return df_fail(error, DF_NO_MEMORY, "out of memory for %d sequences", count);
   }
   for (int i = 0; i < count; i++) {
-    int begin = from->offsets[order[i]], frames = from->offsets[order[i] + 1] - begin;
+    int begin = from->offsets[order ? order[i] : i];
+    int frames = df_dataset_tokens(from, order ? order[i] : i, 1);
     memcpy(out->values + (size_t)out->offsets[i] * C, from->values + (size_t)begin * C,
            sizeof(float) * (size_t)frames * C);
     out->offsets[i + 1] = out->offsets[i] + frames;
@@ -92,12 +100,56 @@ static int ascending_hashes(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+// Fields 0 and 1 are the positions of a pen.
+static bool has_positions(const df_config *config) {
+  df_pen pen;
+  return df_pen_find(&pen, config) && pen.positions && pen.x == 0 && pen.y == 1;
+}
+
+static void to_form(const evaluation *e, df_dataset *d, bool positions) {
+  if (positions) df_dataset_to_movements(d);
+  for (int i = 0; e->draws && i < d->count; i++)
+    if (d->offsets[i] < d->offsets[i + 1]) {
+      float *first = d->values + (size_t)d->offsets[i] * (size_t)d->fields;
+      first[e->pen.x] = first[e->pen.y] = 0;
+    }
+}
+
+// The fields of the first model, a pen's as movements.
+static df_status make_form(evaluation *e, df_error *error) {
+  const df_config *config = &e->open[0].config;
+  df_config *form = &e->form;
+  size_t C = (size_t)config->field_count;
+  form->field_count = config->field_count;
+  form->fields = df_arena_alloc(&form->arena, C * sizeof *form->fields);
+  if (!form->fields) return df_fail(error, DF_NO_MEMORY, "out of memory");
+  memcpy(form->fields, config->fields, C * sizeof *form->fields);
+  if (has_positions(config)) {
+    form->fields[0].name = "dx";
+    form->fields[1].name = "dy";
+  }
+  e->draws = df_pen_find(&e->pen, form);
+  return DF_OK;
+}
+
+static df_status form_statistics(evaluation *e, df_error *error) {
+  size_t C = (size_t)e->form.field_count;
+  float *mean = df_arena_alloc(&e->form.arena, C * sizeof(float));
+  float *std = df_arena_alloc(&e->form.arena, C * sizeof(float));
+  if (!mean || !std) return df_fail(error, DF_NO_MEMORY, "out of memory");
+  df_dataset_statistics(&e->train, mean, std);
+  for (size_t c = 0; c < C; c++) {
+    e->form.fields[c].mean = mean[c];
+    e->form.fields[c].std = std[c];
+  }
+  return DF_OK;
+}
+
 static df_status read_data(evaluation *e, df_error *error) {
   int fields = e->open[0].config.field_count;
   df_dataset train = {0};
-  df_pen pen;
-  bool positions = df_pen_find(&pen, &e->open[0].config) && pen.positions;
-  df_status status;
+  df_status status = make_form(e, error);
+  if (status) return status;
   if (has_ending(e->data_path, ".json")) {
     df_recipe recipe;
     status = df_recipe_read(&recipe, e->data_path, NULL, 0, error);
@@ -105,17 +157,18 @@ static df_status read_data(evaluation *e, df_error *error) {
     status =
         df_dataset_read(&train, recipe.train_values, recipe.train_offsets, NULL, fields, 0, error);
     if (!status)
-      status = df_dataset_read(&e->valid, recipe.valid_values, recipe.valid_offsets, NULL, fields,
-                               0, error);
-    positions = recipe.positions;
+      status = df_dataset_read(&e->valid_read, recipe.valid_values, recipe.valid_offsets, NULL,
+                               fields, 0, error);
+    e->read_positions = has_positions(&recipe.config) && !recipe.positions;
     df_recipe_free(&recipe);
   } else {
     status = read_set(&train, e->data_path, "train", fields, error);
-    if (!status) status = read_set(&e->valid, e->data_path, "valid", fields, error);
+    if (!status) status = read_set(&e->valid_read, e->data_path, "valid", fields, error);
   }
-  if (!status && positions) {
-    df_dataset_to_positions(&train);
-    df_dataset_to_positions(&e->valid);
+  if (!status) status = pick(&e->valid, &e->valid_read, NULL, e->valid_read.count, error);
+  if (!status) {
+    to_form(e, &train, e->read_positions);
+    to_form(e, &e->valid, e->read_positions);
   }
 
   // Real sequences are taken from the front of a random order, the same for every model.
@@ -129,6 +182,7 @@ static df_status read_data(evaluation *e, df_error *error) {
   }
   df_free(order);
   df_dataset_free(&train);
+  if (!status) status = form_statistics(e, error);
   if (status) return status;
 
   e->whole = df_alloc(sizeof(bool) * (size_t)fields);
@@ -153,23 +207,14 @@ typedef struct property {
   double (*of)(const evaluation *e, const df_dataset *data, int i);
 } property;
 
-static df_pen pen_of(const evaluation *e) {
-  df_pen pen;
-  df_pen_find(&pen, &e->open[0].config);
-  return pen;
-}
-
 static double strokes(const evaluation *e, const df_dataset *d, int i) {
-  df_pen pen = pen_of(e);
-  return df_drawing_of(d, &pen, i).strokes;
+  return df_drawing_of(d, &e->pen, i).strokes;
 }
 static double size(const evaluation *e, const df_dataset *d, int i) {
-  df_pen pen = pen_of(e);
-  return df_drawing_of(d, &pen, i).size;
+  return df_drawing_of(d, &e->pen, i).size;
 }
 static double aspect(const evaluation *e, const df_dataset *d, int i) {
-  df_pen pen = pen_of(e);
-  return df_drawing_of(d, &pen, i).aspect;
+  return df_drawing_of(d, &e->pen, i).aspect;
 }
 static double frames(const evaluation *e, const df_dataset *d, int i) {
   (void)e;
@@ -193,10 +238,8 @@ static double fill(const evaluation *e, const property *p, const df_dataset *d, 
 
 // Each property: model's sequences against validation, and training against validation as the floor.
 static df_status distances(evaluation *e, int column, const df_dataset *data, df_error *error) {
-  df_pen pen;
-  bool draws = df_pen_find(&pen, &e->open[0].config);
-  const property *properties = draws ? stroke_properties : plain_properties;
-  int count = draws ? 4 : 1, train = e->train.count, n = data ? data->count : train;
+  const property *properties = e->draws ? stroke_properties : plain_properties;
+  int count = e->draws ? 4 : 1, train = e->train.count, n = data ? data->count : train;
   if (n > e->count) n = e->count;
   double *a = df_alloc(sizeof(double) * (size_t)(n + train));
   double *b = df_alloc(sizeof(double) * (size_t)e->valid.count);
@@ -244,7 +287,7 @@ static int field_values(const df_dataset *d, int count, int c, double *out) {
 
 // Rates of binary fields, before and after the threshold. g: as the model left it; NULL: real data.
 static void binary_fields(evaluation *e, int column, const df_dataset *raw) {
-  const df_config *config = &e->open[0].config;
+  const df_config *config = &e->form;
   const df_dataset *d = raw ? raw : &e->valid;
   int total = d->offsets[raw && d->count > e->count ? e->count : d->count];
   for (int c = 0; c < config->field_count; c++) {
@@ -273,9 +316,8 @@ static void binary_fields(evaluation *e, int column, const df_dataset *raw) {
 
 // Distances of the values of the other fields, frame by frame, for models that do not draw.
 static df_status other_fields(evaluation *e, int column, const df_dataset *data, df_error *error) {
-  const df_config *config = &e->open[0].config;
-  df_pen pen;
-  if (df_pen_find(&pen, config)) return DF_OK;
+  const df_config *config = &e->form;
+  if (e->draws) return DF_OK;
   const df_dataset *d = data ? data : &e->train;
   double *a = df_alloc(sizeof(double) * (size_t)d->offsets[d->count]);
   double *b = df_alloc(sizeof(double) * (size_t)e->valid.offsets[e->valid.count]);
@@ -311,7 +353,13 @@ static df_status stop_head(evaluation *e, int k, df_error *error) {
   if (!config->network.stop_head) return DF_OK;
   double *nll = df_alloc(sizeof(double) * (size_t)e->valid.count);
   if (!nll) return df_fail(error, DF_NO_MEMORY, "out of memory");
-  df_status status = df_stop_nll(config, &e->open[k].model->params, &e->valid, nll, error);
+  df_dataset valid; // in the form of this model
+  df_status status = pick(&valid, &e->valid_read, NULL, e->valid_read.count, error);
+  bool positions = has_positions(config);
+  if (!status && positions && !e->read_positions) df_dataset_to_positions(&valid);
+  if (!status && !positions && e->read_positions) df_dataset_to_movements(&valid);
+  if (!status) status = df_stop_nll(config, &e->open[k].model->params, &valid, nll, error);
+  df_dataset_free(&valid);
   if (!status) put_mean(e, "length_nll", nll_title, k, nll, e->valid.count);
   if (!status && config->present) // the row's place in the table
     report_at(&e->report, "length_alone", alone_title, k)->there = false;
@@ -443,7 +491,7 @@ static df_status classify(evaluation *e, int column, const df_dataset *data, df_
     o.report = told;
     o.context = e;
     df_classifier_result r;
-    status = df_classify(&r, &e->open[0].config, real, other, test_real, test_other, &o, error);
+    status = df_classify(&r, &e->form, real, other, test_real, test_other, &o, error);
     cli_line_end();
     if (status) break;
     report_share(&e->report, classifiers[fine].key, classifiers[fine].title, column, r.accuracy,
@@ -462,6 +510,26 @@ static void like_data(const evaluation *e, generated *g, const df_config *config
       float *v = &g->data.values[(size_t)f * (size_t)g->data.fields + (size_t)c];
       if (e->whole[c]) *v = nearbyintf(*v) + 0.0f; // no negative zero
     }
+  to_form(e, &g->data, has_positions(config));
+}
+
+// How far a model that knows positions puts its drawings from where the data's stand: the middle of the
+// box at (0, 0). It is told here and nowhere else.
+static void places(evaluation *e, int k, const df_dataset *data) {
+  if (!has_positions(&e->open[k].config)) return;
+  int n = data->count < e->count ? data->count : e->count;
+  double sum = 0;
+  for (int i = 0; i < n; i++) {
+    float low[2] = {0}, high[2] = {0};
+    for (int f = data->offsets[i]; f < data->offsets[i + 1]; f++)
+      for (int c = 0; c < 2; c++) {
+        float v = data->values[(size_t)f * (size_t)data->fields + (size_t)c];
+        low[c] = f == data->offsets[i] ? v : fminf(low[c], v);
+        high[c] = f == data->offsets[i] ? v : fmaxf(high[c], v);
+      }
+    sum += hypot((low[0] + high[0]) / 2.0, (low[1] + high[1]) / 2.0);
+  }
+  report_put(&e->report, "place", "middle of the box, mean distance from (0, 0)", k, sum / n, 0);
 }
 
 static df_status evaluate(evaluation *e, int k, df_error *error) {
@@ -486,6 +554,7 @@ static df_status evaluate(evaluation *e, int k, df_error *error) {
 
   status = distances(e, k, &g->data, error);
   if (!status) status = other_fields(e, k, &g->data, error);
+  if (!status) places(e, k, &raw);
   if (!status) status = last_tokens(e, k, error);
   if (!status) binary_fields(e, k, &raw);
   df_free(raw.values);
@@ -526,8 +595,7 @@ static df_status evaluate_real(evaluation *e, df_error *error) {
 
 static df_status write_sheet(const evaluation *e, int k, df_error *error) {
   const open_model *m = &e->open[k];
-  df_pen pen;
-  if (!e->sheet || !df_pen_find(&pen, &m->config)) return DF_OK;
+  if (!e->sheet || !e->draws) return DF_OK;
   char path[1024], how[160], title[256], caption[320];
   const char *license = NULL;
   df_error ignored;
@@ -543,7 +611,7 @@ static df_status write_sheet(const evaluation *e, int k, df_error *error) {
   char *svg;
   size_t bytes;
   sheet_options o = {.count = e->sheet, .title = title, .caption = caption};
-  df_status status = sheet_write(&svg, &bytes, &e->drawn[k].data, &pen, &o, error);
+  df_status status = sheet_write(&svg, &bytes, &e->drawn[k].data, &e->pen, &o, error);
   if (status) return status;
   status = df_file_write(path, svg, bytes, error);
   df_free(svg);
@@ -673,8 +741,10 @@ static df_status open_models(evaluation *e, df_error *error) {
       return df_fail(error, DF_NOT_SUPPORTED, "%s has conditions, which eval does not supply",
                      e->paths[k]);
     bool same = config->field_count == first->field_count;
-    for (int c = 0; same && c < config->field_count; c++)
-      same = !strcmp(config->fields[c].name, first->fields[c].name);
+    for (int c = 0; same && c < config->field_count; c++) {
+      const char *a = first->fields[c].name, *b = config->fields[c].name;
+      same = !strcmp(a + (a[0] == 'd'), b + (b[0] == 'd')); // x and dx are one field in two forms
+    }
     if (!same)
       return df_fail(error, DF_BAD_ARGUMENT, "%s and %s have different fields: no comparing them",
                      e->paths[0], e->paths[k]);
@@ -708,7 +778,8 @@ int cli_eval(int argc, char **argv) {
   const cli_option options[] = {
       {"--data", "DATA",
        "What the models were trained on: a recipe.json, or a folder with train_points.npy (or "
-       "train_values.npy), train_offsets.npy and the same for valid. Required.",
+       "train_values.npy), train_offsets.npy and the same for valid, drawings as movements. "
+       "Required.",
        CLI_TEXT, &e.data_path},
       {"--count", "N", "Sequences whose properties are compared (default 1000).", CLI_INT,
        &e.count},
@@ -737,7 +808,8 @@ int cli_eval(int argc, char **argv) {
           "               real: training against held-out sequences, the same number,\n"
           "               mean and standard deviation of 20 draws: the floor\n"
           "  strokes, points, size, aspect\n"
-          "               of drawings (fields x, y or dx, dy, and pen); size is the diagonal of the\n"
+          "               of drawings (fields x, y or dx, dy, and pen); size is the diagonal of "
+          "the\n"
           "               box in data units, aspect is ln((width + 1) / (height + 1))\n"
           "  share of 1   of a binary field after the threshold; beside it the mean\n"
           "               before it and the share between 0.25 and 0.75\n"
@@ -755,7 +827,9 @@ int cli_eval(int argc, char **argv) {
           "               sequences told from each other. In the second row it also\n"
           "               sees every value v as tanh(v / (0.05 standard deviations)),\n"
           "               which shows whether exact zeros are hit\n\n"
-          "Generated fields are rounded where all training values are whole numbers. The same "
+          "Generated fields are rounded where all training values are whole numbers. Drawings are "
+          "compared as movements from their first point, whether a model has positions (fields x, "
+          "y) or movements (dx, dy). The same "
           "seed gives the same table on the same kind of processor.\n\n"
           "Exit codes: 0 done, 1 failed (the reason is printed), 2 wrong command line, 130 "
           "interrupted.",
@@ -792,6 +866,8 @@ int cli_eval(int argc, char **argv) {
   }
   df_dataset_free(&e.train);
   df_dataset_free(&e.valid);
+  df_dataset_free(&e.valid_read);
+  df_config_free(&e.form);
   df_free(e.whole);
   df_free(e.hashes);
   df_threads_free(e.threads);

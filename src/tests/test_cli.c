@@ -29,19 +29,22 @@ static const char *in_folder(const char *name) {
   return path;
 }
 
-static const char config_text[] =
-    "{\"format\": \"diffusion-forcing/1\", \"name\": \"tiny\", \"license\": \"free\","
-    " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4,"
-    "   \"hidden_size\": 8, \"stop_head\": true},"
-    " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"
-    " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"dx\", "
-    "\"std\": 9}, {\"name\": \"dy\", \"std\": 9}, {\"name\": \"pen\", \"mean\": 0.5, \"std\": 0.5,"
-    "   \"binary\": true}]},"
-    " \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 5, \"uncertainty\": 1,"
-    "   \"max_tokens\": 6}}";
+#define CONFIG(x, y)                                                                               \
+  "{\"format\": \"diffusion-forcing/1\", \"name\": \"tiny\", \"license\": \"free\","               \
+  " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4,"                    \
+  "   \"hidden_size\": 8, \"stop_head\": true},"                                                   \
+  " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"              \
+  " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"" x              \
+  "\", \"std\": 9},"                                                                               \
+  "   {\"name\": \"" y "\", \"std\": 9}, {\"name\": \"pen\", \"mean\": 0.5, \"std\": 0.5,"         \
+  "   \"binary\": true}]},"                                                                        \
+  " \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 5, \"uncertainty\": 1, \"max_tokens\": "  \
+  "6}}"
+
+static const char movements[] = CONFIG("dx", "dy"), positions[] = CONFIG("x", "y");
 
 // A model with random weights.
-static bool write_model(const char *path) {
+static bool write_model(const char *path, const char *config_text) {
   df_config config;
   df_params params = {0};
   df_tensor_out tensors[64];
@@ -115,7 +118,9 @@ static bool ready(void) {
   state = -1;
   if (!CHECK(mkdtemp(folder) != NULL)) return false;
   atexit(remove_folder);
-  if (write_model(in_folder("model.safetensors")) && write_data()) state = 1;
+  if (write_model(in_folder("model.safetensors"), movements) &&
+      write_model(in_folder("positions.safetensors"), positions) && write_data())
+    state = 1;
   return state > 0;
 }
 
@@ -379,4 +384,13 @@ TEST(eval_prints_a_table_and_writes_files) {
     CHECK(df_json_at(df_json_at(a, "classifier"), "value")->number > 0.8);
   }
   df_arena_free(&arena);
+}
+
+TEST(models_with_positions_and_with_movements_are_compared) {
+  REQUIRE(ready());
+  CHECK_INT(forcing("eval MODEL DIR/positions.safetensors --data DIR --count 20 --classifier 0"),
+            CLI_OK);
+  CHECK_CONTAINS(out, "| middle of the box, mean distance from (0, 0) ");
+  CHECK_CONTAINS(out, " tiny 2 |");
+  CHECK_INT(forcing("sample DIR/positions.safetensors --count 4 --out DIR/p.svg"), CLI_OK);
 }

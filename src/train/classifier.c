@@ -57,44 +57,34 @@ static const float POSITION_SCALE = 0.4f;
 typedef struct layout {
   const df_config *config;
   df_pen pen;
-  bool moves, fine; // there is a pen: its movements and positions are shown; magnified fields are there
+  bool moves, fine; // fields dx and dy are summed up; magnified fields are there
   int width;        // floats per frame
 } layout;
 
 static layout layout_of(const df_config *config, bool fine) {
   layout l = {.config = config, .fine = fine};
-  l.moves = df_pen_find(&l.pen, config);
+  l.moves = df_pen_find(&l.pen, config) && !l.pen.positions;
   l.width = config->field_count + (l.moves ? 2 : 0) + 1;
   for (int c = 0; fine && c < config->field_count; c++) l.width += !config->fields[c].binary;
   return l;
 }
 
-// Field c of a frame in units of its spread; the pen's as the movement to this point.
-static float in_spreads(const layout *l, const float *v, int c, const double move[2]) {
-  const df_field *field = &l->config->fields[c];
-  bool pen = l->moves && (c == l->pen.x || c == l->pen.y);
-  if (!pen) return (v[c] - field->mean) / field->std;
-  return (float)move[c == l->pen.y] / (l->pen.positions && field->step > 0 ? field->step : field->std);
-}
-
 static void fill_features(float *out, const layout *l, const df_dataset *data, int sequence) {
-  int C = l->config->field_count, first = data->offsets[sequence];
+  int C = l->config->field_count;
   const df_field *fields = l->config->fields;
-  double x = 0, y = 0;
-  for (int f = first; f < data->offsets[sequence + 1]; f++) {
+  float x = 0, y = 0;
+  for (int f = data->offsets[sequence]; f < data->offsets[sequence + 1]; f++) {
     const float *v = data->values + (size_t)f * (size_t)C;
-    double move[2] = {-x, -y};
-    if (l->moves) df_pen_move(&l->pen, v, &x, &y);
-    move[0] = l->pen.positions && f == first ? 0 : move[0] + x;
-    move[1] = l->pen.positions && f == first ? 0 : move[1] + y;
     for (int c = 0; c < C; c++)
       *out++ = fields[c].binary ? (v[c] > fields[c].threshold ? 1.0f : -1.0f)
-                                : in_spreads(l, v, c, move);
+                                : (v[c] - fields[c].mean) / fields[c].std;
     for (int c = 0; l->fine && c < C; c++)
-      if (!fields[c].binary) *out++ = tanhf(in_spreads(l, v, c, move) / MAGNIFIED);
+      if (!fields[c].binary) *out++ = tanhf(v[c] / (MAGNIFIED * fields[c].std));
     if (l->moves) {
-      *out++ = POSITION_SCALE * (float)x / fields[l->pen.x].std;
-      *out++ = POSITION_SCALE * (float)y / fields[l->pen.y].std;
+      x += v[l->pen.x] / fields[l->pen.x].std;
+      y += v[l->pen.y] / fields[l->pen.y].std;
+      *out++ = POSITION_SCALE * x;
+      *out++ = POSITION_SCALE * y;
     }
     *out++ = 1;
   }

@@ -44,7 +44,8 @@ typedef struct df_classifier_result {
   int best_epoch;
 } df_classifier_result;
 
-// Fields as the config names and scales them. A pen is shown by its movements and by its positions.
+// Of the config only the fields count: names, mean, std and threshold. Movements of a pen (fields dx and
+// dy) are also summed up to positions.
 df_status df_classify(df_classifier_result *result, const df_config *config, df_class train_real,
                       df_class train_generated, df_class test_real, df_class test_generated,
                       const df_classifier_options *options, df_error *error);

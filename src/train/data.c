@@ -133,9 +133,9 @@ void df_dataset_to_movements(df_dataset *data) {
   for (int i = 0; i < data->count; i++)
     for (int c = 0; c < 2; c++) {
       float *v = data->values + (size_t)data->offsets[i] * C + c;
-      for (int j = data->offsets[i + 1] - data->offsets[i] - 1; j > 0; j--)
-        v[(size_t)j * C] -= v[(size_t)(j - 1) * C];
-      v[0] = 0;
+      int n = data->offsets[i + 1] - data->offsets[i];
+      for (int j = n - 1; j > 0; j--) v[(size_t)j * C] -= v[(size_t)(j - 1) * C];
+      if (n) v[0] = 0; // drawn sequences may be empty
     }
 }
 
