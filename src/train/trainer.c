@@ -378,6 +378,8 @@ static df_status run(df_trainer *t, df_log *log, const df_train_options *options
   double earlier = t->seconds, begin = df_seconds(), speed_begin = begin, speed_tokens = 0;
   bool stopped = false;
   df_status status;
+  // A run that was finished before: the recipe may say something new about what does not fix the weights.
+  if (t->step >= r->steps) return df_trainer_export(t, options->folder, error);
   while (t->step < r->steps && !stopped) {
     double norm = 0, before = t->sum_tokens;
     if ((status = df_trainer_step(t, &norm, error))) return status;
