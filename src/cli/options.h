@@ -57,7 +57,7 @@ sampling sampling_defaults(void);
        "A second pass at the new level gives each token's latent: exact, at twice the cost.",      \
        CLI_FLAG, &(s).posterior},                                                                  \
       {"--batch", "B",                                                                             \
-       "Sequences that are computed together (default 128). Changes speed and memory only.",        \
+       "Sequences that are computed together (default 128). Changes speed and memory only.",       \
        CLI_INT, &(s).batch},                                                                       \
   {                                                                                                \
     "--threads", "N", "Cores to use (default: all). Changes speed only.", CLI_INT, &(s).threads    \

@@ -117,8 +117,9 @@ static df_status write_csv(const output *o, df_error *error) {
 static df_status write_svg(const output *o, df_error *error) {
   df_pen pen;
   if (!df_pen_find(&pen, o->config))
-    return df_fail(error, DF_NOT_SUPPORTED,
-                   "a contact sheet needs the fields x, y (or dx, dy) and pen, which this model lacks");
+    return df_fail(
+        error, DF_NOT_SUPPORTED,
+        "a contact sheet needs the fields x, y (or dx, dy) and pen, which this model lacks");
   char how[160], title[256], caption[320];
   const char *credit = NULL;
   df_error ignored;
@@ -242,9 +243,10 @@ int cli_sample(int argc, char **argv) {
   status = sampling_resolve(&s, &m.config, &o.sampler, &error);
   df_pen pen;
   if (!status && write == write_svg && !df_pen_find(&pen, &m.config))
-    status = df_fail(&error, DF_BAD_ARGUMENT,
-                     "--out %s: a contact sheet needs the fields x, y (or dx, dy) and pen, which %s lacks",
-                     out.path, m.config.name);
+    status = df_fail(
+        &error, DF_BAD_ARGUMENT,
+        "--out %s: a contact sheet needs the fields x, y (or dx, dy) and pen, which %s lacks",
+        out.path, m.config.name);
   if (!status) {
     o.threads = s.threads;
     o.stop = cli_catch_interrupt();
