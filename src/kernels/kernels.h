@@ -12,25 +12,25 @@
 #include <stdint.h>
 
 // Functions of one number; p, q are parameters. X(name, f(x), f'(x))
-#define DF_UNARY_LIST(X)                                                                    \
-  X(AFFINE, "p x + q", "p")                                                                 \
+#define DF_UNARY_LIST(X)                                                                           \
+  X(AFFINE, "p x + q", "p")                                                                        \
   X(GELU, "x (1 + erf(x / sqrt 2)) / 2", "(1 + erf(x / sqrt 2)) / 2 + x exp(-x^2/2) / sqrt(2 pi)") \
-  X(SILU, "x sigmoid(x)", "s + x s (1 - s)")                                                \
-  X(RELU, "max(x, 0)", "x > 0")                                                             \
-  X(ELU, "x > 0 ? x : exp(x) - 1", "x > 0 ? 1 : exp(x)")                                    \
-  X(SIGMOID, "1 / (1 + exp(-x))", "s (1 - s)")                                              \
-  X(TANH, "tanh(x)", "1 - t^2")                                                             \
-  X(EXP, "exp(x)", "exp(x)")                                                                \
-  X(SOFTPLUS, "log(1 + exp(x))", "sigmoid(x)")                                              \
-  X(SQUARE, "x^2", "2 x")                                                                   \
-  X(SQRT, "sqrt(x)", "1 / (2 sqrt(x)), 0 at x = 0")                                         \
+  X(SILU, "x sigmoid(x)", "s + x s (1 - s)")                                                       \
+  X(RELU, "max(x, 0)", "x > 0")                                                                    \
+  X(ELU, "x > 0 ? x : exp(x) - 1", "x > 0 ? 1 : exp(x)")                                           \
+  X(SIGMOID, "1 / (1 + exp(-x))", "s (1 - s)")                                                     \
+  X(TANH, "tanh(x)", "1 - t^2")                                                                    \
+  X(EXP, "exp(x)", "exp(x)")                                                                       \
+  X(SOFTPLUS, "log(1 + exp(x))", "sigmoid(x)")                                                     \
+  X(SQUARE, "x^2", "2 x")                                                                          \
+  X(SQRT, "sqrt(x)", "1 / (2 sqrt(x)), 0 at x = 0")                                                \
   X(CLAMP, "min(max(x, p), q)", "p <= x <= q")
 
 typedef enum df_unary {
 #define X(name, f, df) DF_##name,
   DF_UNARY_LIST(X)
 #undef X
-  DF_UNARY_COUNT
+      DF_UNARY_COUNT
 } df_unary;
 
 typedef enum df_binary { DF_ADD, DF_SUB, DF_MUL, DF_DIV, DF_BINARY_COUNT } df_binary;
@@ -40,19 +40,19 @@ typedef enum df_binary { DF_ADD, DF_SUB, DF_MUL, DF_DIV, DF_BINARY_COUNT } df_bi
 typedef struct df_matmul {
   int m, n, k;
   const float *a;
-  ptrdiff_t a_row, a_col;  // A[i,j] = a[i a_row + j a_col]: A may be a transpose
-  const float *b;          // packed by pack
-  const float *bias;       // nullable
-  const float *residual;   // nullable; may be c itself (then C += A B)
+  ptrdiff_t a_row, a_col; // A[i,j] = a[i a_row + j a_col]: A may be a transpose
+  const float *b;         // packed by pack
+  const float *bias;      // nullable
+  const float *residual;  // nullable; may be c itself (then C += A B)
   ptrdiff_t residual_row;
-  int act;  // a df_unary without parameters, or -1
+  int act; // a df_unary without parameters, or -1
   float *c;
   ptrdiff_t c_row;
 } df_matmul;
 
 typedef struct df_kernels {
-  const char *name;  // "scalar", "avx2", "avx512", "neon", "simd128", "relaxed", "reference"
-  int width;         // floats per vector
+  const char *name; // "scalar", "avx2", "avx512", "neon", "simd128", "relaxed", "reference"
+  int width;        // floats per vector
 
   // Packs B[k,n], B[i,j] = b[i b_row + j b_col], into the order that matmul reads; packed holds
   // packed_size(n, k) floats, 64-byte aligned.
@@ -61,29 +61,32 @@ typedef struct df_kernels {
   void (*matmul)(const df_matmul *p);
 
   // y = f(x); y may be x. dx = f'(x) dy; dx may be dy or x.
-  void (*unary)(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row, float *y, ptrdiff_t y_row);
-  void (*unary_grad)(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row, const float *dy,
-                     ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
+  void (*unary)(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row,
+                float *y, ptrdiff_t y_row);
+  void (*unary_grad)(df_unary f, float p, float q, int rows, int cols, const float *x,
+                     ptrdiff_t x_row, const float *dy, ptrdiff_t dy_row, float *dx,
+                     ptrdiff_t dx_row);
   // y[i,j] = a[i a_row + j a_col] op b[i b_row + j b_col]; *_col is 1, or 0: the value is the same in all columns,
   // *_row 0: in all rows. y may be a or b where those are full.
-  void (*binary)(df_binary op, int rows, int cols, const float *a, ptrdiff_t a_row, int a_col, const float *b, ptrdiff_t b_row,
-                 int b_col, float *y, ptrdiff_t y_row);
+  void (*binary)(df_binary op, int rows, int cols, const float *a, ptrdiff_t a_row, int a_col,
+                 const float *b, ptrdiff_t b_row, int b_col, float *y, ptrdiff_t y_row);
   // y[j] = sum over i of x[i,j], rows in ascending order; y[i] = sum over j of x[i,j], distance of the sums y_row.
   void (*sum_rows)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y);
   void (*sum_cols)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y, ptrdiff_t y_row);
 
   // GRU cell (PyTorch's): gi = W_ih x + b_ih and gh = W_hh h + b_hh, both (rows, 3 n) in the order reset, update, new:
   //   r = sigmoid(gi_r + gh_r)   u = sigmoid(gi_u + gh_u)   c = tanh(gi_c + r gh_c)   y = (1 - u) c + u h
-  void (*gru)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh, ptrdiff_t gh_row, const float *h,
-              ptrdiff_t h_row, float *y, ptrdiff_t y_row);
+  void (*gru)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh, ptrdiff_t gh_row,
+              const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row);
   // From dy (rows, n): d = [dgi (3 n), dgh (3 n), the part of dh that does not go through gh (n)], (rows, 7 n).
-  void (*gru_grad)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh, ptrdiff_t gh_row, const float *h,
-                   ptrdiff_t h_row, const float *dy, ptrdiff_t dy_row, float *d, ptrdiff_t d_row);
+  void (*gru_grad)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
+                   ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, const float *dy,
+                   ptrdiff_t dy_row, float *d, ptrdiff_t d_row);
 
   // AdamW on n entries (Loshchilov & Hutter 2019; PyTorch's order): w -= lr decay w; m, v are the moments;
   // w -= lr / c1 * m / (sqrt(v / c2) + eps), c1 = 1 - beta1^t, c2 = 1 - beta2^t; grad_scale multiplies g first.
-  void (*adamw)(size_t n, float *w, const float *g, float *m, float *v, float grad_scale, float lr, float beta1, float beta2,
-                float eps, float decay, float c1, float c2);
+  void (*adamw)(size_t n, float *w, const float *g, float *m, float *v, float grad_scale, float lr,
+                float beta1, float beta2, float eps, float decay, float c1, float c2);
   // y += a (x - y): moving averages of the weights
   void (*lerp)(size_t n, float a, const float *x, float *y);
   // sum of squares in float64

@@ -161,44 +161,46 @@ TEST(matmul_agrees_with_the_reference) {
 
 TEST(a_row_of_a_product_does_not_depend_on_the_other_rows) {
   static const int shapes[][2] = {{1, 5}, {7, 300}, {40, 33}, {97, 520}, {129, 64}, {300, 270}};
-  EACH_TABLE(K) for (int s = 0; s < COUNT(shapes); s++) {
-    const int n = shapes[s][0], k = shapes[s][1], most = 31;
-    matrix a = random_matrix(most, k, 0, 1), b = random_matrix(k, n, 0, 1);
-    matrix c = random_matrix(most, n, 0, 1), alone = copy_of(c), together = copy_of(c);
-    float *p = packed(K, n, k, b.x, n, 1);
-    df_matmul call = {.n = n, .k = k, .a = a.x, .a_row = k, .a_col = 1, .b = p, .c_row = n};
-    call.bias = b.x;
-    call.residual = c.x;
-    call.residual_row = n;
-    call.act = DF_SILU;
-    call.m = 1;
-    for (int i = 0; i < most; i++) {
-      call.a = a.x + (ptrdiff_t)i * k;
-      call.residual = c.x + (ptrdiff_t)i * n;
-      call.c = alone.x + (ptrdiff_t)i * n;
+  EACH_TABLE(K) {
+    for (int s = 0; s < COUNT(shapes); s++) {
+      const int n = shapes[s][0], k = shapes[s][1], most = 31;
+      matrix a = random_matrix(most, k, 0, 1), b = random_matrix(k, n, 0, 1);
+      matrix c = random_matrix(most, n, 0, 1), alone = copy_of(c), together = copy_of(c);
+      float *p = packed(K, n, k, b.x, n, 1);
+      df_matmul call = {.n = n, .k = k, .a = a.x, .a_row = k, .a_col = 1, .b = p, .c_row = n};
+      call.bias = b.x;
+      call.residual = c.x;
+      call.residual_row = n;
+      call.act = DF_SILU;
+      call.m = 1;
+      for (int i = 0; i < most; i++) {
+        call.a = a.x + (ptrdiff_t)i * k;
+        call.residual = c.x + (ptrdiff_t)i * n;
+        call.c = alone.x + (ptrdiff_t)i * n;
+        K->matmul(&call);
+      }
+      call.a = a.x;
+      call.residual = c.x;
+      call.c = together.x;
+      for (int m = 2; m <= most; m++) {
+        DURING("%s, m %d, n %d, k %d", K->name, m, n, k);
+        call.m = m;
+        memset(together.x, 0, floats(&together) * sizeof(float));
+        K->matmul(&call);
+        CHECK(same_bits(together.x, alone.x, m * n));
+      }
+      // The same A stored as its transpose
+      matrix t = random_matrix(k, most, 0, 1);
+      for (int i = 0; i < most; i++)
+        for (int j = 0; j < k; j++) t.x[j * most + i] = a.x[i * k + j];
+      call.a = t.x;
+      call.a_row = 1;
+      call.a_col = most;
       K->matmul(&call);
+      CHECK(same_bits(together.x, alone.x, most * n));
+      FREE(a, b, c, t, alone, together);
+      df_free(p);
     }
-    call.a = a.x;
-    call.residual = c.x;
-    call.c = together.x;
-    for (int m = 2; m <= most; m++) {
-      DURING("%s, m %d, n %d, k %d", K->name, m, n, k);
-      call.m = m;
-      memset(together.x, 0, floats(&together) * sizeof(float));
-      K->matmul(&call);
-      CHECK(same_bits(together.x, alone.x, m * n));
-    }
-    // The same A stored as its transpose
-    matrix t = random_matrix(k, most, 0, 1);
-    for (int i = 0; i < most; i++)
-      for (int j = 0; j < k; j++) t.x[j * most + i] = a.x[i * k + j];
-    call.a = t.x;
-    call.a_row = 1;
-    call.a_col = most;
-    K->matmul(&call);
-    CHECK(same_bits(together.x, alone.x, most * n));
-    FREE(a, b, c, t, alone, together);
-    df_free(p);
   }
 }
 
@@ -301,61 +303,63 @@ TEST(functions_are_as_exact_as_stated) {
 }
 
 TEST(functions_are_right_at_infinity_and_keep_nan) {
-  EACH_TABLE(K) for (df_unary f = 0; f < DF_UNARY_COUNT; f++) {
-    const float x[] = {INFINITY, -INFINITY, NAN, 0, -0.0f, 1e38f, -1e38f, 1e-40f, -1e-40f, 3e38f};
-    enum { N = COUNT(x) };
-    float dy[N], y[N], y0[N], dx[N], dx0[N];
-    for (int i = 0; i < N; i++) dy[i] = 2;
-    K->unary(f, -2, 3, 1, N, x, N, y, N);
-    K->unary_grad(f, -2, 3, 1, N, x, N, dy, N, dx, N);
-    reference()->unary(f, -2, 3, 1, N, x, N, y0, N);
-    reference()->unary_grad(f, -2, 3, 1, N, x, N, dy, N, dx0, N);
-    for (int i = 0; i < N; i++) {
-      DURING("%s, %s of %g", K->name, functions[f].name, (double)x[i]);
-      if (isnan(y0[i]))
-        CHECK(isnan(y[i]));
-      else
-        CHECK_NEAR(y[i], y0[i], 4e-37 + 2e-7 * fabsf(y0[i]));
-      // A step function has the slope of one of its sides at NaN.
-      if (isnan(x[i]) && (f == DF_AFFINE || f == DF_RELU || f == DF_CLAMP)) continue;
-      if (isnan(dx0[i]))
-        CHECK(isnan(dx[i]));
-      else
-        CHECK_NEAR(dx[i], dx0[i], 4e-36 + 2e-7 * fabsf(dx0[i]));
+  EACH_TABLE(K) {
+    for (df_unary f = 0; f < DF_UNARY_COUNT; f++) {
+      const float x[] = {INFINITY, -INFINITY, NAN, 0, -0.0f, 1e38f, -1e38f, 1e-40f, -1e-40f, 3e38f};
+      enum { N = COUNT(x) };
+      float dy[N], y[N], y0[N], dx[N], dx0[N];
+      for (int i = 0; i < N; i++) dy[i] = 2;
+      K->unary(f, -2, 3, 1, N, x, N, y, N);
+      K->unary_grad(f, -2, 3, 1, N, x, N, dy, N, dx, N);
+      reference()->unary(f, -2, 3, 1, N, x, N, y0, N);
+      reference()->unary_grad(f, -2, 3, 1, N, x, N, dy, N, dx0, N);
+      for (int i = 0; i < N; i++) {
+        DURING("%s, %s of %g", K->name, functions[f].name, (double)x[i]);
+        if (isnan(y0[i]))
+          CHECK(isnan(y[i]));
+        else
+          CHECK_NEAR(y[i], y0[i], 4e-37 + 2e-7 * fabsf(y0[i]));
+        // A step function has the slope of one of its sides at NaN.
+        if (isnan(x[i]) && (f == DF_AFFINE || f == DF_RELU || f == DF_CLAMP)) continue;
+        if (isnan(dx0[i]))
+          CHECK(isnan(dx[i]));
+        else
+          CHECK_NEAR(dx[i], dx0[i], 4e-36 + 2e-7 * fabsf(dx0[i]));
+      }
     }
   }
 }
 
 TEST(functions_keep_to_their_rows) {
   EACH_TABLE(K)
-  for (df_unary f = 0; f < DF_UNARY_COUNT;
-       f++) for (int cols = 1; cols <= 40; cols += cols < 18 ? 1 : 7) for (int wider = 0;
-                                                                           wider <= 3; wider += 3) {
-    const int rows = 1 + cols % 4;
-    DURING("%s, %s, %d x %d + %d", K->name, functions[f].name, rows, cols, wider);
-    matrix x = random_matrix(rows, cols, wider, 3), dy = random_matrix(rows, cols, wider, 3);
-    for (int i = 0; f == DF_SQRT && i < rows; i++)
-      for (int j = 0; j < cols; j++) x.x[i * x.row + j] = fabsf(x.x[i * x.row + j]) + 0.1f;
-    matrix y = copy_of(x), y0 = copy_of(x), dx = copy_of(x), dx0 = copy_of(x);
-    const float p = -1, q = 2;
-    K->unary(f, p, q, rows, cols, x.x, x.row, y.x, y.row);
-    reference()->unary(f, p, q, rows, cols, x.x, x.row, y0.x, y0.row);
-    check_matrix(&y, &y0, 1e-6, 1e-6);
-    K->unary_grad(f, p, q, rows, cols, x.x, x.row, dy.x, dy.row, dx.x, dx.row);
-    reference()->unary_grad(f, p, q, rows, cols, x.x, x.row, dy.x, dy.row, dx0.x, dx0.row);
-    check_matrix(&dx, &dx0, 2e-6, 1e-6);
-    // In place: onto x, onto dy. One row alone gives the same bits.
-    matrix z = copy_of(x), dz = copy_of(dy), dw = copy_of(x);
-    K->unary(f, p, q, rows, cols, z.x, z.row, z.x, z.row);
-    CHECK(same_bits(z.x, y.x, (int)floats(&z)));
-    K->unary_grad(f, p, q, rows, cols, x.x, x.row, dz.x, dz.row, dz.x, dz.row);
-    CHECK(same_bits(dz.x, dx.x, (int)floats(&dz)));
-    K->unary_grad(f, p, q, rows, cols, dw.x, dw.row, dy.x, dy.row, dw.x, dw.row);
-    CHECK(same_bits(dw.x, dx.x, (int)floats(&dw)));
-    K->unary(f, p, q, 1, cols, x.x + (rows - 1) * x.row, x.row, z.x, z.row);
-    CHECK(same_bits(z.x, y.x + (rows - 1) * y.row, cols));
-    FREE(x, dy, y, y0, dx, dx0, z, dz, dw);
-  }
+  for (df_unary f = 0; f < DF_UNARY_COUNT; f++)
+    for (int cols = 1; cols <= 40; cols += cols < 18 ? 1 : 7)
+      for (int wider = 0; wider <= 3; wider += 3) {
+        const int rows = 1 + cols % 4;
+        DURING("%s, %s, %d x %d + %d", K->name, functions[f].name, rows, cols, wider);
+        matrix x = random_matrix(rows, cols, wider, 3), dy = random_matrix(rows, cols, wider, 3);
+        for (int i = 0; f == DF_SQRT && i < rows; i++)
+          for (int j = 0; j < cols; j++) x.x[i * x.row + j] = fabsf(x.x[i * x.row + j]) + 0.1f;
+        matrix y = copy_of(x), y0 = copy_of(x), dx = copy_of(x), dx0 = copy_of(x);
+        const float p = -1, q = 2;
+        K->unary(f, p, q, rows, cols, x.x, x.row, y.x, y.row);
+        reference()->unary(f, p, q, rows, cols, x.x, x.row, y0.x, y0.row);
+        check_matrix(&y, &y0, 1e-6, 1e-6);
+        K->unary_grad(f, p, q, rows, cols, x.x, x.row, dy.x, dy.row, dx.x, dx.row);
+        reference()->unary_grad(f, p, q, rows, cols, x.x, x.row, dy.x, dy.row, dx0.x, dx0.row);
+        check_matrix(&dx, &dx0, 2e-6, 1e-6);
+        // In place: onto x, onto dy. One row alone gives the same bits.
+        matrix z = copy_of(x), dz = copy_of(dy), dw = copy_of(x);
+        K->unary(f, p, q, rows, cols, z.x, z.row, z.x, z.row);
+        CHECK(same_bits(z.x, y.x, (int)floats(&z)));
+        K->unary_grad(f, p, q, rows, cols, x.x, x.row, dz.x, dz.row, dz.x, dz.row);
+        CHECK(same_bits(dz.x, dx.x, (int)floats(&dz)));
+        K->unary_grad(f, p, q, rows, cols, dw.x, dw.row, dy.x, dy.row, dw.x, dw.row);
+        CHECK(same_bits(dw.x, dx.x, (int)floats(&dw)));
+        K->unary(f, p, q, 1, cols, x.x + (rows - 1) * x.row, x.row, z.x, z.row);
+        CHECK(same_bits(z.x, y.x + (rows - 1) * y.row, cols));
+        FREE(x, dy, y, y0, dx, dx0, z, dz, dw);
+      }
 }
 
 TEST(slopes_are_the_derivatives) {
@@ -374,67 +378,68 @@ TEST(slopes_are_the_derivatives) {
 
 TEST(arithmetic_agrees_in_all_broadcast_forms) {
   EACH_TABLE(K)
-  for (df_binary op = 0; op < DF_BINARY_COUNT;
-       op++) for (int form = 0; form < 16;
-                  form++) for (int cols = 1; cols <= 40;
-                               cols += cols < 18 ? 1 : 7) for (int wider = 0; wider <= 2;
-                                                               wider += 2) {
-    const int rows = 1 + cols % 5, a_col = form & 1, b_col = form >> 1 & 1;
-    DURING("%s, op %d, form %d, %d x %d + %d", K->name, (int)op, form, rows, cols, wider);
-    const bool a_rows = form >> 2 & 1, b_rows = form >> 3 & 1;
-    matrix a = random_matrix(a_rows ? rows : 1, a_col ? cols : 1, wider, 1);
-    matrix b = random_matrix(b_rows ? rows : 1, b_col ? cols : 1, wider, 1);
-    matrix y = random_matrix(rows, cols, wider, 1), y0 = copy_of(y);
-    const ptrdiff_t a_row = a_rows ? a.row : 0, b_row = b_rows ? b.row : 0;
-    K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, y.x, y.row);
-    reference()->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, y0.x, y0.row);
-    check_matrix(&y, &y0, 0, 1e-7);
-    if (a_rows && a_col) {
-      K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, a.x, a.row);
-      check_matrix(&a, &y, 0, 0);
-    } else if (b_rows && b_col) {
-      K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, b.x, b.row);
-      check_matrix(&b, &y, 0, 0);
-    }
-    FREE(a, b, y, y0);
-  }
+  for (df_binary op = 0; op < DF_BINARY_COUNT; op++)
+    for (int form = 0; form < 16; form++)
+      for (int cols = 1; cols <= 40; cols += cols < 18 ? 1 : 7)
+        for (int wider = 0; wider <= 2; wider += 2) {
+          const int rows = 1 + cols % 5, a_col = form & 1, b_col = form >> 1 & 1;
+          DURING("%s, op %d, form %d, %d x %d + %d", K->name, (int)op, form, rows, cols, wider);
+          const bool a_rows = form >> 2 & 1, b_rows = form >> 3 & 1;
+          matrix a = random_matrix(a_rows ? rows : 1, a_col ? cols : 1, wider, 1);
+          matrix b = random_matrix(b_rows ? rows : 1, b_col ? cols : 1, wider, 1);
+          matrix y = random_matrix(rows, cols, wider, 1), y0 = copy_of(y);
+          const ptrdiff_t a_row = a_rows ? a.row : 0, b_row = b_rows ? b.row : 0;
+          K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, y.x, y.row);
+          reference()->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, y0.x, y0.row);
+          check_matrix(&y, &y0, 0, 1e-7);
+          if (a_rows && a_col) {
+            K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, a.x, a.row);
+            check_matrix(&a, &y, 0, 0);
+          } else if (b_rows && b_col) {
+            K->binary(op, rows, cols, a.x, a_row, a_col, b.x, b_row, b_col, b.x, b.row);
+            check_matrix(&b, &y, 0, 0);
+          }
+          FREE(a, b, y, y0);
+        }
 }
 
 TEST(sums_agree) {
   EACH_TABLE(K)
-  for (int cols = 1; cols <= 150; cols += cols < 18 ? 1 : 11) for (int rows = 0; rows <= 20;
-                                                                   rows += 1 + rows / 3) {
-    DURING("%s, %d x %d", K->name, rows, cols);
-    matrix x = random_matrix(rows, cols, 3, 1);
-    matrix y = random_matrix(1, cols, 0, 1), y0 = copy_of(y);
-    K->sum_rows(rows, cols, x.x, x.row, y.x);
-    reference()->sum_rows(rows, cols, x.x, x.row, y0.x);
-    check_matrix(&y, &y0, 3e-6, 0);
-    matrix z = random_matrix(rows, 1, 2, 1), z0 = copy_of(z);
-    K->sum_cols(rows, cols, x.x, x.row, z.x, z.row);
-    reference()->sum_cols(rows, cols, x.x, x.row, z0.x, z0.row);
-    check_matrix(&z, &z0, 5e-6, 0);
-    // A row alone, a column alone
-    float sum;
-    for (int i = 0; i < rows; i++) {
-      K->sum_cols(1, cols, x.x + i * x.row, x.row, &sum, 1);
-      CHECK(same_bits(&sum, z.x + i * z.row, 1));
+  for (int cols = 1; cols <= 150; cols += cols < 18 ? 1 : 11)
+    for (int rows = 0; rows <= 20; rows += 1 + rows / 3) {
+      DURING("%s, %d x %d", K->name, rows, cols);
+      matrix x = random_matrix(rows, cols, 3, 1);
+      matrix y = random_matrix(1, cols, 0, 1), y0 = copy_of(y);
+      K->sum_rows(rows, cols, x.x, x.row, y.x);
+      reference()->sum_rows(rows, cols, x.x, x.row, y0.x);
+      check_matrix(&y, &y0, 3e-6, 0);
+      matrix z = random_matrix(rows, 1, 2, 1), z0 = copy_of(z);
+      K->sum_cols(rows, cols, x.x, x.row, z.x, z.row);
+      reference()->sum_cols(rows, cols, x.x, x.row, z0.x, z0.row);
+      check_matrix(&z, &z0, 5e-6, 0);
+      // A row alone, a column alone
+      float sum;
+      for (int i = 0; i < rows; i++) {
+        K->sum_cols(1, cols, x.x + i * x.row, x.row, &sum, 1);
+        CHECK(same_bits(&sum, z.x + i * z.row, 1));
+      }
+      for (int j = 0; j < cols; j++) {
+        K->sum_rows(rows, 1, x.x + j, x.row, &sum);
+        CHECK(same_bits(&sum, y.x + j, 1));
+      }
+      FREE(x, y, y0, z, z0);
     }
-    for (int j = 0; j < cols; j++) {
-      K->sum_rows(rows, 1, x.x + j, x.row, &sum);
-      CHECK(same_bits(&sum, y.x + j, 1));
-    }
-    FREE(x, y, y0, z, z0);
-  }
 }
 
 TEST(the_sum_of_squares_is_exact_to_float64) {
-  EACH_TABLE(K) for (int n = 0; n < 200; n++) {
-    DURING("%s, %d", K->name, n);
-    matrix x = random_matrix(1, n, 0, 1e3f);
-    const double sum = reference()->sum_squares((size_t)n, x.x);
-    CHECK_NEAR(K->sum_squares((size_t)n, x.x), sum, 1e-14 * sum);
-    FREE(x);
+  EACH_TABLE(K) {
+    for (int n = 0; n < 200; n++) {
+      DURING("%s, %d", K->name, n);
+      matrix x = random_matrix(1, n, 0, 1e3f);
+      const double sum = reference()->sum_squares((size_t)n, x.x);
+      CHECK_NEAR(K->sum_squares((size_t)n, x.x), sum, 1e-14 * sum);
+      FREE(x);
+    }
   }
 }
 
@@ -442,35 +447,34 @@ TEST(the_sum_of_squares_is_exact_to_float64) {
 
 TEST(gru_agrees_with_the_reference) {
   EACH_TABLE(K)
-  for (int n = 1; n <= 40;
-       n += n < 18 ? 1 : 5) for (int rows = 1; rows <= 5;
-                                 rows += 2) for (int wider = 0; wider <= 3;
-                                                 wider += 3) for (float scale = 1; scale <= 100;
-                                                                  scale *= 10) {
-    DURING("%s, %d x %d + %d, scale %g", K->name, rows, n, wider, (double)scale);
-    matrix gi = random_matrix(rows, 3 * n, wider, scale);
-    matrix gh = random_matrix(rows, 3 * n, wider, scale);
-    matrix h = random_matrix(rows, n, wider, 1), dy = random_matrix(rows, n, wider, 1);
-    matrix y = random_matrix(rows, n, wider, 1), y0 = copy_of(y);
-    matrix d = random_matrix(rows, 7 * n, wider, 1), d0 = copy_of(d);
-    K->gru(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, y.x, y.row);
-    reference()->gru(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, y0.x, y0.row);
-    // r gh_c + gi_c is rounded at its own size before tanh sees it.
-    const double tol = 1e-6 + 2e-7 * scale;
-    check_matrix(&y, &y0, tol, 0);
-    K->gru_grad(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, dy.x, dy.row, d.x, d.row);
-    reference()->gru_grad(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, dy.x, dy.row, d0.x,
-                          d0.row);
-    check_matrix(&d, &d0, tol * (1 + scale), 0);
-    const int i = rows - 1;
-    matrix alone = copy_of(d);
-    K->gru(1, n, gi.x + i * gi.row, 0, gh.x + i * gh.row, 0, h.x + i * h.row, 0, alone.x, 0);
-    CHECK(same_bits(alone.x, y.x + i * y.row, n));
-    K->gru_grad(1, n, gi.x + i * gi.row, 0, gh.x + i * gh.row, 0, h.x + i * h.row, 0,
-                dy.x + i * dy.row, 0, alone.x, 0);
-    CHECK(same_bits(alone.x, d.x + i * d.row, 7 * n));
-    FREE(gi, gh, h, dy, y, y0, d, d0, alone);
-  }
+  for (int n = 1; n <= 40; n += n < 18 ? 1 : 5)
+    for (int rows = 1; rows <= 5; rows += 2)
+      for (int wider = 0; wider <= 3; wider += 3)
+        for (float scale = 1; scale <= 100; scale *= 10) {
+          DURING("%s, %d x %d + %d, scale %g", K->name, rows, n, wider, (double)scale);
+          matrix gi = random_matrix(rows, 3 * n, wider, scale);
+          matrix gh = random_matrix(rows, 3 * n, wider, scale);
+          matrix h = random_matrix(rows, n, wider, 1), dy = random_matrix(rows, n, wider, 1);
+          matrix y = random_matrix(rows, n, wider, 1), y0 = copy_of(y);
+          matrix d = random_matrix(rows, 7 * n, wider, 1), d0 = copy_of(d);
+          K->gru(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, y.x, y.row);
+          reference()->gru(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, y0.x, y0.row);
+          // r gh_c + gi_c is rounded at its own size before tanh sees it.
+          const double tol = 1e-6 + 2e-7 * scale;
+          check_matrix(&y, &y0, tol, 0);
+          K->gru_grad(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, dy.x, dy.row, d.x, d.row);
+          reference()->gru_grad(rows, n, gi.x, gi.row, gh.x, gh.row, h.x, h.row, dy.x, dy.row, d0.x,
+                                d0.row);
+          check_matrix(&d, &d0, tol * (1 + scale), 0);
+          const int i = rows - 1;
+          matrix alone = copy_of(d);
+          K->gru(1, n, gi.x + i * gi.row, 0, gh.x + i * gh.row, 0, h.x + i * h.row, 0, alone.x, 0);
+          CHECK(same_bits(alone.x, y.x + i * y.row, n));
+          K->gru_grad(1, n, gi.x + i * gi.row, 0, gh.x + i * gh.row, 0, h.x + i * h.row, 0,
+                      dy.x + i * dy.row, 0, alone.x, 0);
+          CHECK(same_bits(alone.x, d.x + i * d.row, 7 * n));
+          FREE(gi, gh, h, dy, y, y0, d, d0, alone);
+        }
 }
 
 // L = sum of dy y. Each input is moved by +-e; d says what should happen.
@@ -500,26 +504,28 @@ TEST(gru_grad_is_the_derivative_of_gru) {
 // ---- Weights -------------------------------------------------------------------------------------
 
 TEST(adamw_agrees_over_many_steps) {
-  EACH_TABLE(K) for (int n = 0; n <= 70; n += n < 20 ? 1 : 5) {
-    DURING("%s, %d", K->name, n);
-    // w, g, m, v, each behind a gap
-    matrix s = random_matrix(4, n, 1, 1), s0 = {0, 0, 0, NULL};
-    for (int j = 0; j < n; j++) s.x[2 * s.row + j] = s.x[3 * s.row + j] = 0;
-    s0 = copy_of(s);
-    for (int t = 1; t <= 20; t++) {
-      for (int j = 0; j < n; j++) {
-        const float g = (float)sin(t + 0.3 * j) * (j % 3 ? 1 : 1e-4f);
-        s.x[s.row + j] = s0.x[s0.row + j] = g;
+  EACH_TABLE(K) {
+    for (int n = 0; n <= 70; n += n < 20 ? 1 : 5) {
+      DURING("%s, %d", K->name, n);
+      // w, g, m, v, each behind a gap
+      matrix s = random_matrix(4, n, 1, 1), s0 = {0, 0, 0, NULL};
+      for (int j = 0; j < n; j++) s.x[2 * s.row + j] = s.x[3 * s.row + j] = 0;
+      s0 = copy_of(s);
+      for (int t = 1; t <= 20; t++) {
+        for (int j = 0; j < n; j++) {
+          const float g = (float)sin(t + 0.3 * j) * (j % 3 ? 1 : 1e-4f);
+          s.x[s.row + j] = s0.x[s0.row + j] = g;
+        }
+        const float beta1 = 0.9f, beta2 = 0.999f;
+        const float c1 = (float)(1 - pow(beta1, t)), c2 = (float)(1 - pow(beta2, t));
+        K->adamw((size_t)n, s.x, s.x + s.row, s.x + 2 * s.row, s.x + 3 * s.row, 0.5f, 1e-2f, beta1,
+                 beta2, 1e-8f, 1e-2f, c1, c2);
+        reference()->adamw((size_t)n, s0.x, s0.x + s.row, s0.x + 2 * s.row, s0.x + 3 * s.row, 0.5f,
+                           1e-2f, beta1, beta2, 1e-8f, 1e-2f, c1, c2);
       }
-      const float beta1 = 0.9f, beta2 = 0.999f;
-      const float c1 = (float)(1 - pow(beta1, t)), c2 = (float)(1 - pow(beta2, t));
-      K->adamw((size_t)n, s.x, s.x + s.row, s.x + 2 * s.row, s.x + 3 * s.row, 0.5f, 1e-2f, beta1,
-               beta2, 1e-8f, 1e-2f, c1, c2);
-      reference()->adamw((size_t)n, s0.x, s0.x + s.row, s0.x + 2 * s.row, s0.x + 3 * s.row, 0.5f,
-                         1e-2f, beta1, beta2, 1e-8f, 1e-2f, c1, c2);
+      check_matrix(&s, &s0, 3e-6, 0);
+      FREE(s, s0);
     }
-    check_matrix(&s, &s0, 3e-6, 0);
-    FREE(s, s0);
   }
 }
 
@@ -534,12 +540,14 @@ TEST(adamw_does_what_its_formula_says) {
 }
 
 TEST(lerp_agrees) {
-  EACH_TABLE(K) for (int n = 0; n <= 70; n++) {
-    DURING("%s, %d", K->name, n);
-    matrix x = random_matrix(1, n, 0, 1), y = random_matrix(2, n, 1, 1), y0 = copy_of(y);
-    K->lerp((size_t)n, 0.3f, x.x, y.x);
-    reference()->lerp((size_t)n, 0.3f, x.x, y0.x);
-    check_matrix(&y, &y0, 2e-7, 0);
-    FREE(x, y, y0);
+  EACH_TABLE(K) {
+    for (int n = 0; n <= 70; n++) {
+      DURING("%s, %d", K->name, n);
+      matrix x = random_matrix(1, n, 0, 1), y = random_matrix(2, n, 1, 1), y0 = copy_of(y);
+      K->lerp((size_t)n, 0.3f, x.x, y.x);
+      reference()->lerp((size_t)n, 0.3f, x.x, y0.x);
+      check_matrix(&y, &y0, 2e-7, 0);
+      FREE(x, y, y0);
+    }
   }
 }
