@@ -8,18 +8,18 @@
 
 // What a number is for. A purpose is added here and nowhere else. At most 256.
 typedef enum df_purpose {
-  DF_RANDOM_START,     // noise that a token starts from
-  DF_RANDOM_STEP,      // noise of a step with eta > 0
-  DF_RANDOM_CONTEXT,   // noise mixed into known tokens
-  DF_RANDOM_STOP,      // does the sequence end before this token?
-  DF_RANDOM_LENGTH,    // a drawn length
-  DF_RANDOM_INIT,      // initial weights
-  DF_RANDOM_SHUFFLE,   // order of the training data
-  DF_RANDOM_LEVEL,     // levels of a training step
-  DF_RANDOM_NOISE,     // noise of a training step
-  DF_RANDOM_AUGMENT,   // augmentation of a training sequence
-  DF_RANDOM_GUESS,     // is the self-conditioning guess given in this training step?
-  DF_RANDOM_TEST,      // tests and evaluation
+  DF_RANDOM_START,   // noise that a token starts from
+  DF_RANDOM_STEP,    // noise of a step with eta > 0
+  DF_RANDOM_CONTEXT, // noise mixed into known tokens
+  DF_RANDOM_STOP,    // does the sequence end before this token?
+  DF_RANDOM_LENGTH,  // a drawn length
+  DF_RANDOM_INIT,    // initial weights
+  DF_RANDOM_SHUFFLE, // order of the training data
+  DF_RANDOM_LEVEL,   // levels of a training step
+  DF_RANDOM_NOISE,   // noise of a training step
+  DF_RANDOM_AUGMENT, // augmentation of a training sequence
+  DF_RANDOM_GUESS,   // is the self-conditioning guess given in this training step?
+  DF_RANDOM_TEST,    // tests and evaluation
 } df_purpose;
 
 // One place in the space of all draws. For sampling: sequence, token, row of the level table.

@@ -225,7 +225,8 @@ int df_config_decode(const df_config *c, const float *token, float *frames) {
     for (int j = 0; j < C; j++) {
       const df_field *field = &c->fields[j];
       const bool change = f > 0 && field->step > 0;
-      frames[j] = change ? frames[j - C] + *token++ * field->step : *token++ * field->std + field->mean;
+      frames[j] =
+          change ? frames[j - C] + *token++ * field->step : *token++ * field->std + field->mean;
     }
     if (c->present && *token++ < 0 && count == c->frame_stack) count = f;
   }

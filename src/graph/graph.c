@@ -16,7 +16,7 @@ void df_graph_free(df_graph *g) {
 const df_error *df_graph_error(const df_graph *g) { return &g->error; }
 
 df_tensor *df_graph_fail(df_graph *g, df_status code, const char *format, ...) {
-  if (g->error.code) return NULL;  // the first failure explains the later ones
+  if (g->error.code) return NULL; // the first failure explains the later ones
   va_list args;
   va_start(args, format);
   vsnprintf(g->error.message, sizeof g->error.message, format, args);
@@ -35,9 +35,11 @@ const char *df_shape(const df_tensor *t, char text[48]) {
   return text;
 }
 
-df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool batched, df_tensor *const *src, int count) {
+df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool batched,
+                         df_tensor *const *src, int count) {
   if (rows < 1 || cols < 1)
-    return df_graph_fail(g, DF_BAD_SHAPE, "%s: sizes must be positive, found (%d, %d)", op ? op->name : "input", rows, cols);
+    return df_graph_fail(g, DF_BAD_SHAPE, "%s: sizes must be positive, found (%d, %d)",
+                         op ? op->name : "input", rows, cols);
   if (g->count == g->room) {
     int room = g->room ? 2 * g->room : 256;
     df_tensor **grown = df_realloc(g->tensors, (size_t)room * sizeof *grown);
@@ -46,8 +48,10 @@ df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool 
     g->room = room;
   }
   df_tensor *t = df_arena_alloc(&g->arena, sizeof *t);
-  if (!t) return df_graph_fail(g, DF_NO_MEMORY, "no memory for a graph of %d tensors", g->count + 1);
-  *t = (df_tensor){.op = op, .rows = rows, .cols = cols, .batched = batched, .index = g->count, .graph = g};
+  if (!t)
+    return df_graph_fail(g, DF_NO_MEMORY, "no memory for a graph of %d tensors", g->count + 1);
+  *t = (df_tensor){
+      .op = op, .rows = rows, .cols = cols, .batched = batched, .index = g->count, .graph = g};
   for (int i = 0; i < count; i++) {
     t->src[i] = src[i];
     if (src[i] && src[i]->needs_grad && op->derive) t->needs_grad = true;
@@ -55,12 +59,14 @@ df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool 
   return g->tensors[g->count++] = t;
 }
 
-static df_tensor *leaf(df_graph *g, const char *name, int rows, int cols, bool batched, bool needs_grad) {
+static df_tensor *leaf(df_graph *g, const char *name, int rows, int cols, bool batched,
+                       bool needs_grad) {
   df_tensor *t = df_tensor_new(g, NULL, rows, cols, batched, NULL, 0);
   if (!t) return NULL;
   t->name = name ? df_arena_print(&g->arena, "%s", name) : NULL;
   t->needs_grad = needs_grad;
-  if (name && !t->name) return df_graph_fail(g, DF_NO_MEMORY, "no memory for the name of input %s", name);
+  if (name && !t->name)
+    return df_graph_fail(g, DF_NO_MEMORY, "no memory for the name of input %s", name);
   return t;
 }
 
@@ -96,18 +102,20 @@ void df_gradient_add(df_gradients *g, df_tensor *x, df_tensor *dx) {
   *slot = *slot ? df_add(*slot, dx) : dx;
 }
 
-df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int outs, df_tensor *const *wrt, df_tensor **grads,
-                             int count, df_error *error) {
+df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int outs,
+                             df_tensor *const *wrt, df_tensor **grads, int count, df_error *error) {
   for (int i = 0; i < outs; i++)
-    if (!out[i] || !seed[i]) return df_fail(error, DF_BAD_ARGUMENT, "derivative of an output that was not built");
+    if (!out[i] || !seed[i])
+      return df_fail(error, DF_BAD_ARGUMENT, "derivative of an output that was not built");
   if (outs < 1) return df_fail(error, DF_BAD_ARGUMENT, "derivative of no output");
   df_graph *g = out[0]->graph;
-  int n = g->count;  // the derivative's own tensors come behind these
+  int n = g->count; // the derivative's own tensors come behind these
   bool *wanted = df_alloc((size_t)n * sizeof *wanted);
   df_tensor **of = df_alloc((size_t)n * sizeof *of);
   df_status status = DF_OK;
   if (!wanted || !of) {
-    status = df_fail(error, DF_NO_MEMORY, "no memory for the derivative of a graph of %d tensors", n);
+    status =
+        df_fail(error, DF_NO_MEMORY, "no memory for the derivative of a graph of %d tensors", n);
     goto done;
   }
   for (int i = 0; i < count; i++)
@@ -122,7 +130,8 @@ df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int 
   for (int i = 0; i < outs; i++) {
     if (!df_same_shape(out[i], seed[i])) {
       char a[48], b[48];
-      status = df_fail(error, DF_BAD_SHAPE, "seed of a derivative: expected %s, found %s", df_shape(out[i], a), df_shape(seed[i], b));
+      status = df_fail(error, DF_BAD_SHAPE, "seed of a derivative: expected %s, found %s",
+                       df_shape(out[i], a), df_shape(seed[i], b));
       goto done;
     }
     df_gradient_add(&gradients, out[i], seed[i]);
@@ -139,11 +148,13 @@ done:
   return status;
 }
 
-df_status df_gradient(df_tensor *scalar, df_tensor *const *wrt, df_tensor **grads, int count, df_error *error) {
+df_status df_gradient(df_tensor *scalar, df_tensor *const *wrt, df_tensor **grads, int count,
+                      df_error *error) {
   if (!scalar) return df_fail(error, DF_BAD_ARGUMENT, "derivative of an output that was not built");
   if (scalar->rows != 1 || scalar->cols != 1 || scalar->batched) {
     char text[48];
-    return df_fail(error, DF_BAD_SHAPE, "derivative: expected a scalar (1, 1), found %s", df_shape(scalar, text));
+    return df_fail(error, DF_BAD_SHAPE, "derivative: expected a scalar (1, 1), found %s",
+                   df_shape(scalar, text));
   }
   df_tensor *one = df_constant(scalar->graph, 1, 1, false, 1);
   if (!one) return df_fail(error, DF_NO_MEMORY, "no memory for the derivative");

@@ -16,8 +16,8 @@
 #include <stdbool.h>
 
 #include "base/memory.h"
-#include "kernels/kernels.h"
 #include "graph/params.h"
+#include "kernels/kernels.h"
 
 enum { DF_MAX_SOURCES = 4 };
 
@@ -26,71 +26,80 @@ typedef struct df_graph df_graph;
 typedef struct df_tensor df_tensor;
 
 struct df_tensor {
-  const df_op *op;  // how it is made; NULL: an input, a constant or a parameter
+  const df_op *op; // how it is made; NULL: an input, a constant or a parameter
   df_tensor *src[DF_MAX_SOURCES];
-  int rows, cols;  // rows of one member of the batch, if batched
+  int rows, cols; // rows of one member of the batch, if batched
   bool batched;
-  bool needs_grad;         // a parameter or a marked input is upstream
-  const df_param *param;   // the parameter that this tensor is
-  df_tensor *view;         // this tensor is columns view_col.. of another one and owns no memory
+  bool needs_grad;       // a parameter or a marked input is upstream
+  const df_param *param; // the parameter that this tensor is
+  df_tensor *view;       // this tensor is columns view_col.. of another one and owns no memory
   int view_col;
-  const char *name;        // inputs and parameters; others NULL
-  float f[2];              // attributes of the op
+  const char *name; // inputs and parameters; others NULL
+  float f[2];       // attributes of the op
   int i[4];
-  int index;               // place in the graph, ascending from sources to results
+  int index; // place in the graph, ascending from sources to results
   df_graph *graph;
 };
 
-df_graph *df_graph_create(void);  // NULL: no memory
-void df_graph_free(df_graph *g);  // tensors included; plans made from it must be freed first
-const df_error *df_graph_error(const df_graph *g);  // code DF_OK: none so far
+df_graph *df_graph_create(void); // NULL: no memory
+void df_graph_free(df_graph *g); // tensors included; plans made from it must be freed first
+const df_error *df_graph_error(const df_graph *g); // code DF_OK: none so far
 
 // Leaves. A constant holds one value in all entries.
 df_tensor *df_input(df_graph *g, const char *name, int rows, int cols, bool batched);
-df_tensor *df_input_grad(df_graph *g, const char *name, int rows, int cols, bool batched);  // differentiable input
+df_tensor *df_input_grad(df_graph *g, const char *name, int rows, int cols,
+                         bool batched); // differentiable input
 df_tensor *df_constant(df_graph *g, int rows, int cols, bool batched, float value);
-df_tensor *df_parameter(df_graph *g, const df_param *param);  // the same tensor for the same parameter
+df_tensor *df_parameter(df_graph *g,
+                        const df_param *param); // the same tensor for the same parameter
 
 // Operations. Shapes: R rows (batched or not), written (R, cols).
-df_tensor *df_matmul_op(df_tensor *a, df_tensor *b, bool transpose_a, bool transpose_b);  // op(A) op(B)
-df_tensor *df_linear_op(df_tensor *x, df_tensor *w, df_tensor *b);  // x (R,K) W (N,K) b (1,N) or NULL -> x W^T + b (R,N)
+df_tensor *df_matmul_op(df_tensor *a, df_tensor *b, bool transpose_a,
+                        bool transpose_b); // op(A) op(B)
+df_tensor *df_linear_op(df_tensor *x, df_tensor *w,
+                        df_tensor *b); // x (R,K) W (N,K) b (1,N) or NULL -> x W^T + b (R,N)
 df_tensor *df_unary_op(df_unary f, float p, float q, df_tensor *x);
-df_tensor *df_binary_op(df_binary op, df_tensor *a, df_tensor *b);  // (R,C) with (R,C), (1,C), (R,1) or (1,1)
+df_tensor *df_binary_op(df_binary op, df_tensor *a,
+                        df_tensor *b); // (R,C) with (R,C), (1,C), (R,1) or (1,1)
 df_tensor *df_add(df_tensor *a, df_tensor *b);
 df_tensor *df_sub(df_tensor *a, df_tensor *b);
 df_tensor *df_mul(df_tensor *a, df_tensor *b);
 df_tensor *df_div(df_tensor *a, df_tensor *b);
-df_tensor *df_scale(df_tensor *x, float p);  // p x
-df_tensor *df_sum_rows(df_tensor *x);  // (R,C) -> (1,C), over the whole batch, not batched
-df_tensor *df_sum_cols(df_tensor *x);  // (R,C) -> (R,1)
-df_tensor *df_sum_all(df_tensor *x);   // (R,C) -> (1,1), not batched
-df_tensor *df_columns(df_tensor *x, int begin, int cols);  // a view, no copy
-df_tensor *df_concat(df_tensor *const *parts, int count);  // side by side; NULL parts are skipped
-df_tensor *df_broadcast(df_tensor *x, int rows, int cols, bool batched);  // from (1,C), (R,1), (1,1)
-df_tensor *df_gru_op(df_tensor *gi, df_tensor *gh, df_tensor *h);  // gates (R,3n), (R,3n), state (R,n) -> (R,n)
-df_tensor *df_position_code(df_tensor *t, int size);  // (R,1) -> (R,size): sines, then cosines, of t f_j,
-                                                      // f_j = exp(-j ln(10000) / (size/2 - 1)), in float32
+df_tensor *df_scale(df_tensor *x, float p); // p x
+df_tensor *df_sum_rows(df_tensor *x);       // (R,C) -> (1,C), over the whole batch, not batched
+df_tensor *df_sum_cols(df_tensor *x);       // (R,C) -> (R,1)
+df_tensor *df_sum_all(df_tensor *x);        // (R,C) -> (1,1), not batched
+df_tensor *df_columns(df_tensor *x, int begin, int cols); // a view, no copy
+df_tensor *df_concat(df_tensor *const *parts, int count); // side by side; NULL parts are skipped
+df_tensor *df_broadcast(df_tensor *x, int rows, int cols, bool batched); // from (1,C), (R,1), (1,1)
+df_tensor *df_gru_op(df_tensor *gi, df_tensor *gh,
+                     df_tensor *h); // gates (R,3n), (R,3n), state (R,n) -> (R,n)
+df_tensor *df_position_code(df_tensor *t,
+                            int size); // (R,1) -> (R,size): sines, then cosines, of t f_j,
+                                       // f_j = exp(-j ln(10000) / (size/2 - 1)), in float32
 df_tensor *df_stop_gradient(df_tensor *x);
 
 // Adds the graph of the derivative of `scalar` (1,1) to g: grads[i] is d scalar / d wrt[i], of wrt[i]'s shape,
 // and NULL where scalar does not depend on wrt[i].
-df_status df_gradient(df_tensor *scalar, df_tensor *const *wrt, df_tensor **grads, int count, df_error *error);
+df_status df_gradient(df_tensor *scalar, df_tensor *const *wrt, df_tensor **grads, int count,
+                      df_error *error);
 // The same for several outputs that receive given derivatives: sum_i <seed[i], out[i]>.
-df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int outs, df_tensor *const *wrt, df_tensor **grads,
-                             int count, df_error *error);
+df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int outs,
+                             df_tensor *const *wrt, df_tensor **grads, int count, df_error *error);
 
 typedef struct df_plan df_plan;
 
 typedef struct df_plan_options {
-  int batch;                  // largest batch, at least 1
-  bool fixed_weights;         // parameters do not change while the plan lives: pack them once, shared by all such plans
-  const df_kernels *kernels;  // NULL: df_kernels_best()
+  int batch; // largest batch, at least 1
+  bool
+      fixed_weights; // parameters do not change while the plan lives: pack them once, shared by all such plans
+  const df_kernels *kernels; // NULL: df_kernels_best()
 } df_plan_options;
 
 // Lays out all memory that computing outputs[count] needs: inputs, outputs and what lives between, in one block.
 // Unused parts of the graph cost nothing. The plan keeps pointers into g and into the parameters.
-df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs, int count, const df_plan_options *options,
-                         df_error *error);
+df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs, int count,
+                         const df_plan_options *options, df_error *error);
 void df_plan_free(df_plan *plan);
 
 // Where an input or an output lies: (rows, cols) dense, rows of batch member b at b * rows. Valid as long as the plan.
@@ -102,7 +111,7 @@ df_status df_plan_bind(df_plan *plan, const df_tensor *t, float *memory, df_erro
 // Computes all outputs for `batch` members, 1 .. options.batch. Allocates nothing.
 df_status df_plan_run(df_plan *plan, int batch, df_error *error);
 
-size_t df_plan_bytes(const df_plan *plan);  // the block, shared packed weights not counted
-int df_plan_steps(const df_plan *plan);     // operations run
+size_t df_plan_bytes(const df_plan *plan); // the block, shared packed weights not counted
+int df_plan_steps(const df_plan *plan);    // operations run
 
 #endif

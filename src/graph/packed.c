@@ -4,7 +4,8 @@
 
 // B (k, n) of a product with W (rows, cols): W itself, or its transpose.
 static size_t packed_floats(const df_param *p, bool transposed, const df_kernels *kernels) {
-  return transposed ? kernels->packed_size(p->rows, p->cols) : kernels->packed_size(p->cols, p->rows);
+  return transposed ? kernels->packed_size(p->rows, p->cols)
+                    : kernels->packed_size(p->cols, p->rows);
 }
 
 const float *df_packed_get(const df_param *param, bool transposed, const df_kernels *kernels) {

@@ -8,15 +8,16 @@
 #include "kernels/kernels.h"
 
 typedef struct df_packed {
-  const df_kernels *kernels;  // who packed it; only tests use more than one
-  float *data[2];             // of W as it is, and transposed; NULL: not made yet
+  const df_kernels *kernels; // who packed it; only tests use more than one
+  float *data[2];            // of W as it is, and transposed; NULL: not made yet
   struct df_packed *next;
 } df_packed;
 
 struct df_param;
 // NULL when memory is out.
-const float *df_packed_get(const struct df_param *param, bool transposed, const df_kernels *kernels);
-void df_packed_free(df_packed *packed);          // frees the forms, not the first entry itself
+const float *df_packed_get(const struct df_param *param, bool transposed,
+                           const df_kernels *kernels);
+void df_packed_free(df_packed *packed); // frees the forms, not the first entry itself
 size_t df_packed_bytes(const struct df_param *param);
 
 #endif

@@ -12,11 +12,13 @@ df_param *df_params_find(const df_params *p, const char *name) {
   return NULL;
 }
 
-df_param *df_params_declare(df_params *p, const char *name, int rows, int cols, int dims, df_init init, int fan, df_error *error) {
+df_param *df_params_declare(df_params *p, const char *name, int rows, int cols, int dims,
+                            df_init init, int fan, df_error *error) {
   df_param *found = df_params_find(p, name);
   if (found) {
     if (found->rows == rows && found->cols == cols && found->dims == dims) return found;
-    df_fail(error, DF_BAD_SHAPE, "parameter %s: declared as (%d, %d), used as (%d, %d)", name, found->rows, found->cols, rows, cols);
+    df_fail(error, DF_BAD_SHAPE, "parameter %s: declared as (%d, %d), used as (%d, %d)", name,
+            found->rows, found->cols, rows, cols);
     return NULL;
   }
   if (p->sealed) {
@@ -37,7 +39,13 @@ df_param *df_params_declare(df_params *p, const char *name, int rows, int cols, 
     df_fail(error, DF_NO_MEMORY, "no memory for parameter %s", name);
     return NULL;
   }
-  *item = (df_param){.name = copy, .rows = rows, .cols = cols, .dims = dims, .init = init, .fan = fan, .offset = p->size};
+  *item = (df_param){.name = copy,
+                     .rows = rows,
+                     .cols = cols,
+                     .dims = dims,
+                     .init = init,
+                     .fan = fan,
+                     .offset = p->size};
   p->size += ((size_t)rows * (size_t)cols + 15) / 16 * 16;
   return p->items[p->count++] = item;
 }
@@ -49,7 +57,8 @@ df_status df_params_seal(df_params *p, df_error *error) {
     df_param *item = p->items[i];
     item->value = p->values + item->offset;
     item->packed = df_arena_alloc(&p->arena, sizeof *item->packed);
-    if (!item->packed) return df_fail(error, DF_NO_MEMORY, "no memory for parameter %s", item->name);
+    if (!item->packed)
+      return df_fail(error, DF_NO_MEMORY, "no memory for parameter %s", item->name);
   }
   p->sealed = true;
   return DF_OK;

@@ -26,40 +26,40 @@
 enum { FOREVER = 1 << 30, NONE = -1 };
 
 typedef struct storage {
-  size_t floats;     // at the largest batch
-  size_t offset;     // in the block, in floats
-  int begin, end;    // first and last step that uses it; end FOREVER: never recycled
-  float *outside;    // the caller's or a parameter's memory instead of the block
+  size_t floats;  // at the largest batch
+  size_t offset;  // in the block, in floats
+  int begin, end; // first and last step that uses it; end FOREVER: never recycled
+  float *outside; // the caller's or a parameter's memory instead of the block
 } storage;
 
 // What one step computes, before addresses are known. Operands are tensors, or packed forms of them.
 typedef struct step_plan {
-  const df_op *op;  // NULL: pack src[0]
+  const df_op *op; // NULL: pack src[0]
   df_tensor *y, *src[DF_MAX_SOURCES];
   int act;
-  int packed;       // storage of the packed operand 1, or NONE
-  bool transposed;  // of the packed operand
-  const float *fixed;  // packed once and for all
+  int packed;         // storage of the packed operand 1, or NONE
+  bool transposed;    // of the packed operand
+  const float *fixed; // packed once and for all
 } step_plan;
 
 struct df_plan {
   df_graph *graph;
   const df_kernels *kernels;
   int batch;
-  int count;  // tensors of the graph when the plan was made
-  int *storage_of;  // by tensor index; NONE: not part of this plan
+  int count;       // tensors of the graph when the plan was made
+  int *storage_of; // by tensor index; NONE: not part of this plan
   storage *storages;
   int storage_count, storage_room;
   step_plan *plans;
   df_step *steps;
   int step_count, step_room;
   df_tensor **outputs;
-  int *copy_of;  // outputs that are views or leaves: the storage of their copy, else NONE
+  int *copy_of; // outputs that are views or leaves: the storage of their copy, else NONE
   int output_count;
   float *block;
   size_t floats;
-  bool failed;        // no memory while it was made
-  step_plan nowhere;  // written to after a failure
+  bool failed;       // no memory while it was made
+  step_plan nowhere; // written to after a failure
 };
 
 static int storage_new(df_plan *p, size_t floats, int begin) {
@@ -92,7 +92,9 @@ static step_plan *step_new(df_plan *p) {
   return &p->plans[p->step_count++];
 }
 
-static size_t floats_of(const df_tensor *t, int batch) { return (size_t)df_rows(t, batch) * (size_t)t->cols; }
+static size_t floats_of(const df_tensor *t, int batch) {
+  return (size_t)df_rows(t, batch) * (size_t)t->cols;
+}
 static df_tensor *root(df_tensor *t) { return t->view ? t->view : t; }
 
 // Uses of every tensor within the plan; an output counts as one more.
@@ -117,14 +119,17 @@ static df_tensor *fusable(df_tensor *t, const int *uses, int *act, df_tensor **r
   df_tensor *inner = t;
   *act = -1;
   *residual = NULL;
-  if (inner->op == &df_op_unary && inner->i[0] != DF_AFFINE && inner->i[0] != DF_CLAMP && uses[inner->src[0]->index] == 1) {
+  if (inner->op == &df_op_unary && inner->i[0] != DF_AFFINE && inner->i[0] != DF_CLAMP &&
+      uses[inner->src[0]->index] == 1) {
     *act = inner->i[0];
     inner = inner->src[0];
   }
-  if (inner->op == &df_op_binary && inner->i[0] == DF_ADD && df_same_shape(inner->src[0], inner->src[1])) {
+  if (inner->op == &df_op_binary && inner->i[0] == DF_ADD &&
+      df_same_shape(inner->src[0], inner->src[1])) {
     // the later one of two products is computed last, so that the other one is there as its residual
     df_tensor *a = inner->src[0], *b = inner->src[1];
-    bool a_fits = a->op == &df_op_matmul && uses[a->index] == 1, b_fits = b->op == &df_op_matmul && uses[b->index] == 1;
+    bool a_fits = a->op == &df_op_matmul && uses[a->index] == 1,
+         b_fits = b->op == &df_op_matmul && uses[b->index] == 1;
     if (a_fits && b_fits && a->index > b->index) b_fits = false;
     if (b_fits) {
       *residual = a;
@@ -159,7 +164,7 @@ static void make_steps(df_plan *p, const bool *needed, int *uses, bool fixed_wei
   bool *absorbed = df_alloc((size_t)p->count * sizeof *absorbed);
   df_tensor **product_of = df_alloc((size_t)p->count * sizeof *product_of);
   if (!absorbed || !product_of) p->failed = true;
-  for (int i = p->count - 1; i >= 0 && !p->failed; i--) {  // results before what they absorb
+  for (int i = p->count - 1; i >= 0 && !p->failed; i--) { // results before what they absorb
     df_tensor *t = p->graph->tensors[i], *residual;
     int act;
     if (!needed[i] || absorbed[i] || !t->op) continue;
@@ -193,7 +198,7 @@ static void make_steps(df_plan *p, const bool *needed, int *uses, bool fixed_wei
     s->packed = packed;
     s->fixed = fixed;
     if (product) {
-      s->transposed = product->i[0];  // of A; the packed operand knows its own
+      s->transposed = product->i[0]; // of A; the packed operand knows its own
       s->src[1] = NULL;
       s->src[3] = residual;
     }
@@ -220,7 +225,8 @@ static void assign_storages(df_plan *p, int *last_use) {
     for (int j = 0; j < DF_MAX_SOURCES && !p->failed; j++) {
       df_tensor *t = plan->src[j] ? root(plan->src[j]) : NULL;
       if (!t) continue;
-      if (p->storage_of[t->index] == NONE) {  // a leaf: it is there from the start and keeps its place
+      if (p->storage_of[t->index] ==
+          NONE) { // a leaf: it is there from the start and keeps its place
         int made = storage_new(p, floats_of(t, p->batch), 0);
         p->storages[made].end = FOREVER;
         if (t->param) p->storages[made].outside = t->param->value;
@@ -235,7 +241,9 @@ static void assign_storages(df_plan *p, int *last_use) {
     unsigned in_place = plan->op == &df_op_matmul ? 8 : plan->op->in_place;
     for (int j = 0; j < DF_MAX_SOURCES && taken == NONE; j++) {
       df_tensor *t = plan->src[j];
-      if (!(in_place >> j & 1) || !t || t->view || !t->op || !df_same_shape(t, plan->y) || last_use[t->index] != s) continue;
+      if (!(in_place >> j & 1) || !t || t->view || !t->op || !df_same_shape(t, plan->y) ||
+          last_use[t->index] != s)
+        continue;
       bool used_twice = false;
       for (int k = 0; k < DF_MAX_SOURCES; k++)
         if (k != j && plan->src[k] && root(plan->src[k]) == t) used_twice = true;
@@ -247,13 +255,13 @@ static void assign_storages(df_plan *p, int *last_use) {
   }
   for (int i = 0; i < p->output_count && !p->failed; i++) {
     df_tensor *t = root(p->outputs[i]);
-    if (p->storage_of[t->index] == NONE) {  // an output that is a leaf nothing reads
+    if (p->storage_of[t->index] == NONE) { // an output that is a leaf nothing reads
       int made = storage_new(p, floats_of(t, p->batch), 0);
       if (t->param) p->storages[made].outside = t->param->value;
       p->storage_of[t->index] = made;
     }
     p->storages[p->storage_of[t->index]].end = FOREVER;
-    if (p->outputs[i]->view || t->param) {  // users get dense memory of their own
+    if (p->outputs[i]->view || t->param) { // users get dense memory of their own
       p->copy_of[i] = storage_new(p, floats_of(p->outputs[i], p->batch), 0);
       p->storages[p->copy_of[i]].end = FOREVER;
     }
@@ -261,13 +269,16 @@ static void assign_storages(df_plan *p, int *last_use) {
 }
 
 // 4: offsets. Gaps are kept in ascending order.
-typedef struct gap { size_t begin, end; } gap;
+typedef struct gap {
+  size_t begin, end;
+} gap;
 
 static void lay_out(df_plan *p) {
   enum { LINE = DF_ALIGNMENT / sizeof(float) };
   int gaps = 0;
   gap *list = df_alloc(((size_t)p->storage_count + 2) * sizeof *list);
-  int *begins = df_alloc(((size_t)p->step_count + 2) * sizeof *begins), *ends = df_alloc(((size_t)p->step_count + 2) * sizeof *ends);
+  int *begins = df_alloc(((size_t)p->step_count + 2) * sizeof *begins),
+      *ends = df_alloc(((size_t)p->step_count + 2) * sizeof *ends);
   int *next_begin = df_alloc(((size_t)p->storage_count + 1) * sizeof *next_begin);
   int *next_end = df_alloc(((size_t)p->storage_count + 1) * sizeof *next_end);
   if (!list || !begins || !ends || !next_begin || !next_end) {
@@ -292,7 +303,7 @@ static void lay_out(df_plan *p) {
         size_t room = list[k].end - list[k].begin;
         if (room >= size && (best == NONE || room < list[best].end - list[best].begin)) best = k;
       }
-      if (best == NONE) {  // at the end; a gap that touches the end is part of it
+      if (best == NONE) { // at the end; a gap that touches the end is part of it
         if (gaps && list[gaps - 1].end == p->floats) p->floats = list[--gaps].begin;
         p->storages[i].offset = p->floats;
         p->floats += size;
@@ -306,10 +317,12 @@ static void lay_out(df_plan *p) {
       }
     }
     for (int i = ends[s]; i != NONE; i = next_end[i]) {
-      size_t begin = p->storages[i].offset, end = begin + (p->storages[i].floats + LINE - 1) / LINE * LINE;
+      size_t begin = p->storages[i].offset,
+             end = begin + (p->storages[i].floats + LINE - 1) / LINE * LINE;
       int k = 0;
       while (k < gaps && list[k].begin < begin) k++;
-      bool joins_before = k > 0 && list[k - 1].end == begin, joins_after = k < gaps && list[k].begin == end;
+      bool joins_before = k > 0 && list[k - 1].end == begin,
+           joins_after = k < gaps && list[k].begin == end;
       if (joins_before && joins_after) {
         list[k - 1].end = list[k].end;
         memmove(list + k, list + k + 1, (size_t)(gaps - k - 1) * sizeof *list);
@@ -343,10 +356,16 @@ static void resolve(df_plan *p) {
   for (int s = 0; s < p->step_count; s++) {
     const step_plan *from = &p->plans[s];
     df_step *to = &p->steps[s];
-    *to = (df_step){.op = from->op, .y = from->y, .act = from->act, .transposed = from->transposed, .kernels = p->kernels};
+    *to = (df_step){.op = from->op,
+                    .y = from->y,
+                    .act = from->act,
+                    .transposed = from->transposed,
+                    .kernels = p->kernels};
     for (int j = 0; j < DF_MAX_SOURCES; j++) {
       df_tensor *t = from->src[j];
-      if (t) to->src[j] = (df_operand){t, address(p, p->storage_of[root(t)->index]) + t->view_col, root(t)->cols};
+      if (t)
+        to->src[j] =
+            (df_operand){t, address(p, p->storage_of[root(t)->index]) + t->view_col, root(t)->cols};
     }
     if (from->y)
       to->out = (df_operand){from->y, address(p, p->storage_of[from->y->index]), from->y->cols};
@@ -355,11 +374,13 @@ static void resolve(df_plan *p) {
   }
 }
 
-df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs, int count, const df_plan_options *options,
-                         df_error *error) {
+df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs, int count,
+                         const df_plan_options *options, df_error *error) {
   *plan = NULL;
   if (g->error.code) return df_fail(error, g->error.code, "%s", g->error.message);
-  if (options->batch < 1) return df_fail(error, DF_BAD_ARGUMENT, "plan: expected a batch of at least 1, found %d", options->batch);
+  if (options->batch < 1)
+    return df_fail(error, DF_BAD_ARGUMENT, "plan: expected a batch of at least 1, found %d",
+                   options->batch);
   for (int i = 0; i < count; i++)
     if (!outputs[i]) return df_fail(error, DF_BAD_ARGUMENT, "plan: output %d was not built", i);
   df_plan *p = df_alloc(sizeof *p);
@@ -376,7 +397,8 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
   p->outputs = df_alloc((size_t)count * sizeof *p->outputs);
   p->copy_of = df_alloc((size_t)count * sizeof *p->copy_of);
   p->storage_room = 256;
-  p->storages = df_alloc((size_t)p->storage_room * sizeof *p->storages);  // never NULL later, even after a failure
+  p->storages = df_alloc((size_t)p->storage_room *
+                         sizeof *p->storages); // never NULL later, even after a failure
   p->failed = !p->storages || !needed || !uses || !p->storage_of || !p->outputs || !p->copy_of;
   if (!p->failed) {
     memcpy(p->outputs, outputs, (size_t)count * sizeof *outputs);
@@ -400,7 +422,7 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
     return df_fail(error, DF_NO_MEMORY, "no memory for a plan of %zu bytes", bytes);
   }
   resolve(p);
-  for (int i = 0; i < p->count; i++) {  // constants
+  for (int i = 0; i < p->count; i++) { // constants
     df_tensor *t = g->tensors[i];
     if (t->op || t->param || t->name || p->storage_of[i] == NONE) continue;
     float *data = address(p, p->storage_of[i]);
@@ -440,7 +462,8 @@ float *df_plan_data(const df_plan *p, const df_tensor *t) {
 
 df_status df_plan_bind(df_plan *p, const df_tensor *t, float *memory, df_error *error) {
   int i = visible(p, t);
-  if (i == NONE) return df_fail(error, DF_BAD_ARGUMENT, "plan: only inputs and outputs can be bound");
+  if (i == NONE)
+    return df_fail(error, DF_BAD_ARGUMENT, "plan: only inputs and outputs can be bound");
   p->storages[i].outside = memory;
   resolve(p);
   return DF_OK;
@@ -452,8 +475,10 @@ static void poison(const df_plan *p, int s, bool after) {
   for (int i = 0; i < p->storage_count; i++) {
     const storage *st = &p->storages[i];
     if (st->outside) continue;
-    if (!after && st->begin == s) ASAN_UNPOISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
-    if (after && st->end == s) ASAN_POISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
+    if (!after && st->begin == s)
+      ASAN_UNPOISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
+    if (after && st->end == s)
+      ASAN_POISON_MEMORY_REGION(p->block + st->offset, st->floats * sizeof(float));
   }
 }
 #else
@@ -476,7 +501,8 @@ static void run_step(const df_plan *p, int s, int batch) {
 
 df_status df_plan_run(df_plan *p, int batch, df_error *error) {
   if (batch < 1 || batch > p->batch)
-    return df_fail(error, DF_BAD_ARGUMENT, "plan: expected a batch of 1 to %d, found %d", p->batch, batch);
+    return df_fail(error, DF_BAD_ARGUMENT, "plan: expected a batch of 1 to %d, found %d", p->batch,
+                   batch);
   for (int s = 0; s < p->step_count; s++) {
     poison(p, s, false);
     run_step(p, s, batch);
@@ -485,9 +511,11 @@ df_status df_plan_run(df_plan *p, int batch, df_error *error) {
   for (int i = 0; i < p->output_count; i++) {
     if (p->copy_of[i] == NONE) continue;
     const df_tensor *t = p->outputs[i], *from = t->view ? t->view : t;
-    float *to = address(p, p->copy_of[i]), *data = address(p, p->storage_of[from->index]) + t->view_col;
+    float *to = address(p, p->copy_of[i]),
+          *data = address(p, p->storage_of[from->index]) + t->view_col;
     for (int r = 0; r < df_rows(t, batch); r++)
-      memcpy(to + (size_t)r * (size_t)t->cols, data + (size_t)r * (size_t)from->cols, (size_t)t->cols * sizeof *to);
+      memcpy(to + (size_t)r * (size_t)t->cols, data + (size_t)r * (size_t)from->cols,
+             (size_t)t->cols * sizeof *to);
   }
   return DF_OK;
 }

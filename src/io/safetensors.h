@@ -8,7 +8,18 @@
 
 #include "io/json.h"
 
-typedef enum df_dtype { DF_F32, DF_F16, DF_BF16, DF_F64, DF_I64, DF_I32, DF_I16, DF_I8, DF_U8, DF_DTYPE_COUNT } df_dtype;
+typedef enum df_dtype {
+  DF_F32,
+  DF_F16,
+  DF_BF16,
+  DF_F64,
+  DF_I64,
+  DF_I32,
+  DF_I16,
+  DF_I8,
+  DF_U8,
+  DF_DTYPE_COUNT
+} df_dtype;
 
 enum { DF_MAX_DIMS = 8 };
 
@@ -17,28 +28,30 @@ typedef struct df_view {
   df_dtype dtype;
   int dims;
   int64_t shape[DF_MAX_DIMS];
-  size_t count;      // elements
-  const void *data;  // inside the caller's bytes, maybe unaligned
+  size_t count;     // elements
+  const void *data; // inside the caller's bytes, maybe unaligned
 } df_view;
 
 typedef struct df_safetensors {
   df_arena arena;
-  df_view *views;  // in the order of their offsets
+  df_view *views; // in the order of their offsets
   int count;
-  const df_json *metadata;  // the object __metadata__, or NULL
+  const df_json *metadata; // the object __metadata__, or NULL
 } df_safetensors;
 
 // Reads bytes[size], which stay the caller's and must outlive *file. Ranges must lie inside the file, fit
 // dtype and shape, and not overlap. On failure *file is empty.
-df_status df_safetensors_open(df_safetensors *file, const void *bytes, size_t size, df_error *error);
+df_status df_safetensors_open(df_safetensors *file, const void *bytes, size_t size,
+                              df_error *error);
 void df_safetensors_close(df_safetensors *file);
 
-const df_view *df_safetensors_find(const df_safetensors *file, const char *name);  // NULL: none
-const char *df_safetensors_meta(const df_safetensors *file, const char *key);      // NULL: none
+const df_view *df_safetensors_find(const df_safetensors *file, const char *name); // NULL: none
+const char *df_safetensors_meta(const df_safetensors *file, const char *key);     // NULL: none
 
 // Elements begin .. begin+count-1 as float32 (from F32, F16, BF16, F64, integers), or as int64 (integers only).
 void df_view_floats(const df_view *view, size_t begin, size_t count, float *out);
-df_status df_view_ints(const df_view *view, size_t begin, size_t count, int64_t *out, df_error *error);
+df_status df_view_ints(const df_view *view, size_t begin, size_t count, int64_t *out,
+                       df_error *error);
 const char *df_dtype_name(df_dtype dtype);
 size_t df_dtype_size(df_dtype dtype);
 
@@ -49,12 +62,12 @@ typedef struct df_tensor_out {
   df_dtype dtype;
   int dims;
   int64_t shape[DF_MAX_DIMS];
-  const void *data;  // float32 for F32, F16, BF16; int64_t for I64
+  const void *data; // float32 for F32, F16, BF16; int64_t for I64
 } df_tensor_out;
 
 // The whole file as one block (*bytes, df_free it). meta: key, value, key, value, ..., NULL.
-df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *tensors, int count, const char *const *meta,
-                               df_error *error);
+df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *tensors, int count,
+                               const char *const *meta, df_error *error);
 
 // One number at a time; round to nearest even, infinities and NaN kept.
 float df_f16_to_f32(uint16_t h);

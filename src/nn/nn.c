@@ -5,10 +5,12 @@
 #include <stdio.h>
 
 // The parameter "prefix.suffix", declared on the first build.
-static df_tensor *parameter(df_nn *nn, int rows, int cols, int dims, df_init init, int fan, const char *prefix, const char *suffix) {
+static df_tensor *parameter(df_nn *nn, int rows, int cols, int dims, df_init init, int fan,
+                            const char *prefix, const char *suffix) {
   char name[192];
   snprintf(name, sizeof name, "%s.%s", prefix, suffix);
-  return df_parameter(nn->graph, df_params_declare(nn->params, name, rows, cols, dims, init, fan, nn->error));
+  return df_parameter(nn->graph,
+                      df_params_declare(nn->params, name, rows, cols, dims, init, fan, nn->error));
 }
 
 df_tensor *df_nn_linear(df_nn *nn, df_tensor *x, int out, const char *format, ...) {
@@ -26,7 +28,8 @@ df_tensor *df_nn_linear(df_nn *nn, df_tensor *x, int out, const char *format, ..
 df_tensor *df_nn_residual(df_nn *nn, df_tensor *x, int out, const char *prefix) {
   if (!x) return NULL;
   df_tensor *shortcut = x->cols == out ? x : df_nn_linear(nn, x, out, "%s.shortcut", prefix);
-  df_tensor *h = df_unary_op(DF_GELU, 0, 0, df_nn_linear(nn, x, out, "%s.mlp.0", prefix));  // (R, out)
+  df_tensor *h =
+      df_unary_op(DF_GELU, 0, 0, df_nn_linear(nn, x, out, "%s.mlp.0", prefix)); // (R, out)
   h = df_nn_linear(nn, h, out, "%s.mlp.2", prefix);
   return df_unary_op(DF_GELU, 0, 0, df_add(shortcut, h));
 }
@@ -43,5 +46,6 @@ df_tensor *df_nn_gru(df_nn *nn, df_tensor *x, df_tensor *h, const char *prefix) 
 }
 
 df_tensor *df_nn_vector(df_nn *nn, int n, df_init init, int fan, const char *name) {
-  return df_parameter(nn->graph, df_params_declare(nn->params, name, 1, n, 1, init, fan, nn->error));
+  return df_parameter(nn->graph,
+                      df_params_declare(nn->params, name, 1, n, 1, init, fan, nn->error));
 }

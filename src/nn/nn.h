@@ -8,7 +8,7 @@
 typedef struct df_nn {
   df_graph *graph;
   df_params *params;
-  df_error *error;  // first failure of a declaration
+  df_error *error; // first failure of a declaration
 } df_nn;
 
 // "prefix.weight" (out, in) and "prefix.bias" (out) on x (R, in).

@@ -14,8 +14,8 @@
 
 typedef struct golden_model {
   golden g;
-  const df_json *algorithm;  // config.algorithm, or config itself where the case has no sequences
-  const df_json *diffusion, *run;  // its object "diffusion"; config.case
+  const df_json *algorithm; // config.algorithm, or config itself where the case has no sequences
+  const df_json *diffusion, *run; // its object "diffusion"; config.case
   df_network network;
   df_params params;
   df_noise noise;
@@ -26,7 +26,8 @@ typedef struct golden_model {
 
 __attribute__((unused)) static int golden_int(const df_json *object, const char *key) {
   const df_json *v = df_json_at(object, key);
-  test_check(v && (v->kind == DF_JSON_NUMBER || v->kind == DF_JSON_BOOL), __FILE__, __LINE__, key, " is not in the config");
+  test_check(v && (v->kind == DF_JSON_NUMBER || v->kind == DF_JSON_BOOL), __FILE__, __LINE__, key,
+             " is not in the config");
   return v ? (int)v->number : 0;
 }
 
@@ -36,13 +37,15 @@ __attribute__((unused)) static double golden_number(const df_json *object, const
   return v ? v->number : 0;
 }
 
-__attribute__((unused)) static bool golden_is(const df_json *object, const char *key, const char *value) {
+__attribute__((unused)) static bool golden_is(const df_json *object, const char *key,
+                                              const char *value) {
   const df_json *v = df_json_at(object, key);
   return v && v->kind == DF_JSON_STRING && !strcmp(v->string, value);
 }
 
 // The reference's name of one of our parameters in this file.
-__attribute__((unused)) static const char *golden_weight_name(const golden_model *m, const char *name, char text[192]) {
+__attribute__((unused)) static const char *golden_weight_name(const golden_model *m,
+                                                              const char *name, char text[192]) {
   bool outer = !strncmp(name, "init_", 5) || !df_json_at(m->g.config, "algorithm");
   snprintf(text, 192, "weights.%s%s", outer ? "" : "transition_model.", name);
   return text;
@@ -65,11 +68,14 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
   m->frame_stack = stack ? (int)stack->number : 1;
   m->S = golden_int(d, "sampling_timesteps");
   m->clip_noise = (float)golden_number(d, "clip_noise");
-  m->objective = golden_is(d, "objective", "pred_noise") ? DF_PREDICT_NOISE : golden_is(d, "objective", "pred_x0") ? DF_PREDICT_X0 : DF_PREDICT_V;
+  m->objective = golden_is(d, "objective", "pred_noise") ? DF_PREDICT_NOISE
+                 : golden_is(d, "objective", "pred_x0")  ? DF_PREDICT_X0
+                                                         : DF_PREDICT_V;
   df_noise_kind kind = DF_NOISE_LINEAR;
   for (int i = 0; i < DF_NOISE_KINDS; i++)
     if (golden_is(d, "beta_schedule", df_noise_names[i])) kind = (df_noise_kind)i;
-  const df_json *x = df_json_item(df_json_at(m->algorithm, "x_shape"), 0), *z = df_json_item(df_json_at(m->algorithm, "z_shape"), 0);
+  const df_json *x = df_json_item(df_json_at(m->algorithm, "x_shape"), 0),
+                *z = df_json_item(df_json_at(m->algorithm, "z_shape"), 0);
   const df_json *learned = df_json_at(m->algorithm, "learnable_init_z");
   const df_view *encoder = df_safetensors_find(&m->g.file, "weights.init_encoder.0.weight");
   if (!CHECK(x && z)) return false;
@@ -83,11 +89,15 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
       .gru_layers = golden_int(d, "num_gru_layers"),
       .condition_size = golden_int(m->algorithm, "external_cond_dim"),
       .self_condition = golden_int(d, "self_condition"),
-      .initial = encoder ? DF_INITIAL_ENCODED : learned && learned->number != 0 ? DF_INITIAL_LEARNED : DF_INITIAL_ZERO,
+      .initial = encoder                           ? DF_INITIAL_ENCODED
+                 : learned && learned->number != 0 ? DF_INITIAL_LEARNED
+                                                   : DF_INITIAL_ZERO,
       .observation_size = encoder ? (int)encoder->shape[1] : 0,
   };
   // x_shape counts a token already where the file has no frames
-  const df_view *head = df_safetensors_find(&m->g.file, m->algorithm == m->g.config ? "weights.x_from_z.bias" : "weights.transition_model.x_from_z.bias");
+  const df_view *head = df_safetensors_find(
+      &m->g.file, m->algorithm == m->g.config ? "weights.x_from_z.bias"
+                                              : "weights.transition_model.x_from_z.bias");
   if (!CHECK(head != NULL) || !CHECK_INT((int)head->shape[0], m->network.token_size)) return false;
   if (!CHECK_OK(df_noise_create(&m->noise, kind, golden_int(d, "timesteps"), &test_error)) ||
       !CHECK_OK(df_network_declare(&m->network, &m->params, &test_error)))
@@ -97,7 +107,8 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
     char text[192];
     const df_view *view = golden_view(&m->g, golden_weight_name(m, p->name, text));
     DURING("%s of %s", text, name);
-    if (!view || !CHECK_INT((int)view->count, p->rows * p->cols) || !CHECK_INT(view->dims, p->dims)) return false;
+    if (!view || !CHECK_INT((int)view->count, p->rows * p->cols) || !CHECK_INT(view->dims, p->dims))
+      return false;
     df_view_floats(view, 0, view->count, p->value);
   }
   DURING("%s", name);
@@ -112,7 +123,8 @@ __attribute__((unused)) static double golden_tolerance(golden_model *m, const ch
   const df_json *root = NULL;
   df_json_parse(&root, &m->g.arena, text ? text : none, strlen(text ? text : none), &test_error);
   const df_json *entry = df_json_at(root, name);
-  test_check(entry && entry->length == 2, __FILE__, __LINE__, name, " is not in the numerics of the golden file");
+  test_check(entry && entry->length == 2, __FILE__, __LINE__, name,
+             " is not in the numerics of the golden file");
   if (!entry || entry->length != 2) return 0;
   return 20 * df_json_item(entry, 1)->number + 1e-6 * df_json_item(entry, 0)->number;
 }

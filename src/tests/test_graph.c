@@ -13,8 +13,8 @@ enum { MAX_INPUTS = 4 };
 typedef struct op_case {
   const char *name;
   df_tensor *(*build)(df_graph *g, df_tensor **in, int rows, int cols);
-  bool smooth;    // has a derivative
-  bool positive;  // needs inputs above 0
+  bool smooth;   // has a derivative
+  bool positive; // needs inputs above 0
 } op_case;
 
 static df_tensor *full(df_graph *g, df_tensor **in, int i, int rows, int cols) {
@@ -27,17 +27,28 @@ static df_tensor *fixed(df_graph *g, df_tensor **in, int i, int rows, int cols) 
 }
 
 #define CASE(name) static df_tensor *build_##name(df_graph *g, df_tensor **in, int rows, int cols)
-CASE(matmul) { return df_matmul_op(full(g, in, 0, rows, cols), fixed(g, in, 1, cols, 5), false, false); }
-CASE(matmul_b_transposed) { return df_matmul_op(full(g, in, 0, rows, cols), fixed(g, in, 1, 7, cols), false, true); }
-CASE(matmul_over_the_batch) { return df_matmul_op(full(g, in, 0, rows, cols), full(g, in, 1, rows, 3), true, false); }
-CASE(linear) { return df_linear_op(full(g, in, 0, rows, cols), fixed(g, in, 1, 6, cols), fixed(g, in, 2, 1, 6)); }
+CASE(matmul) {
+  return df_matmul_op(full(g, in, 0, rows, cols), fixed(g, in, 1, cols, 5), false, false);
+}
+CASE(matmul_b_transposed) {
+  return df_matmul_op(full(g, in, 0, rows, cols), fixed(g, in, 1, 7, cols), false, true);
+}
+CASE(matmul_over_the_batch) {
+  return df_matmul_op(full(g, in, 0, rows, cols), full(g, in, 1, rows, 3), true, false);
+}
+CASE(linear) {
+  return df_linear_op(full(g, in, 0, rows, cols), fixed(g, in, 1, 6, cols), fixed(g, in, 2, 1, 6));
+}
 CASE(linear_gelu_residual) {
   df_tensor *x = full(g, in, 0, rows, cols);
-  return df_unary_op(DF_GELU, 0, 0, df_add(x, df_linear_op(x, fixed(g, in, 1, cols, cols), fixed(g, in, 2, 1, cols))));
+  return df_unary_op(
+      DF_GELU, 0, 0,
+      df_add(x, df_linear_op(x, fixed(g, in, 1, cols, cols), fixed(g, in, 2, 1, cols))));
 }
 CASE(two_products_added) {
   df_tensor *x = full(g, in, 0, rows, cols);
-  return df_add(df_linear_op(x, fixed(g, in, 1, 4, cols), NULL), df_linear_op(x, fixed(g, in, 2, 4, cols), NULL));
+  return df_add(df_linear_op(x, fixed(g, in, 1, 4, cols), NULL),
+                df_linear_op(x, fixed(g, in, 2, 4, cols), NULL));
 }
 CASE(affine) { return df_unary_op(DF_AFFINE, -1.5f, 0.25f, full(g, in, 0, rows, cols)); }
 CASE(gelu) { return df_unary_op(DF_GELU, 0, 0, full(g, in, 0, rows, cols)); }
@@ -73,7 +84,8 @@ CASE(columns) {
 }
 CASE(columns_as_result) { return df_columns(full(g, in, 0, rows, cols + 2), 1, cols); }
 CASE(concat) {
-  df_tensor *a = full(g, in, 0, rows, cols), *b = full(g, in, 1, rows, 1), *c = full(g, in, 2, rows, 2);
+  df_tensor *a = full(g, in, 0, rows, cols), *b = full(g, in, 1, rows, 1),
+            *c = full(g, in, 2, rows, 2);
   return df_concat((df_tensor *[]){a, NULL, b, c, a, df_columns(a, 0, 1)}, 6);
 }
 CASE(gru) {
@@ -89,20 +101,45 @@ CASE(stop_gradient) {
   return df_add(df_scale(x, 2), df_stop_gradient(df_scale(df_stop_gradient(x), 0)));
 }
 
-#define ROW(name, smooth, positive) {#name, build_##name, smooth, positive}
+#define ROW(name, smooth, positive)                                                                \
+  { #name, build_##name, smooth, positive }
 static const op_case cases[] = {
-    ROW(matmul, 1, 0),       ROW(matmul_b_transposed, 1, 0), ROW(matmul_over_the_batch, 1, 0),
-    ROW(linear, 1, 0),       ROW(linear_gelu_residual, 1, 0), ROW(two_products_added, 1, 0),
-    ROW(affine, 1, 0),       ROW(gelu, 1, 0),                ROW(silu, 1, 0),
-    ROW(relu, 1, 0),         ROW(elu, 1, 0),                 ROW(sigmoid, 1, 0),
-    ROW(tanh, 1, 0),         ROW(exp, 1, 0),                 ROW(softplus, 1, 0),
-    ROW(square, 1, 0),       ROW(sqrt, 1, 1),                ROW(clamp, 1, 0),
-    ROW(add, 1, 0),          ROW(sub_row, 1, 0),             ROW(mul_column, 1, 0),
-    ROW(mul_scalar, 1, 0),   ROW(mul_outer, 1, 0),           ROW(div, 1, 1),
-    ROW(div_column, 1, 1),   ROW(same_twice, 1, 0),          ROW(sum_rows, 1, 0),
-    ROW(sum_cols, 1, 0),     ROW(sum_all, 1, 0),             ROW(broadcast_row, 1, 0),
-    ROW(broadcast_column, 1, 0), ROW(columns, 1, 0),         ROW(columns_as_result, 1, 0),
-    ROW(concat, 1, 0),       ROW(gru, 1, 0),                 ROW(position_code, 0, 0),
+    ROW(matmul, 1, 0),
+    ROW(matmul_b_transposed, 1, 0),
+    ROW(matmul_over_the_batch, 1, 0),
+    ROW(linear, 1, 0),
+    ROW(linear_gelu_residual, 1, 0),
+    ROW(two_products_added, 1, 0),
+    ROW(affine, 1, 0),
+    ROW(gelu, 1, 0),
+    ROW(silu, 1, 0),
+    ROW(relu, 1, 0),
+    ROW(elu, 1, 0),
+    ROW(sigmoid, 1, 0),
+    ROW(tanh, 1, 0),
+    ROW(exp, 1, 0),
+    ROW(softplus, 1, 0),
+    ROW(square, 1, 0),
+    ROW(sqrt, 1, 1),
+    ROW(clamp, 1, 0),
+    ROW(add, 1, 0),
+    ROW(sub_row, 1, 0),
+    ROW(mul_column, 1, 0),
+    ROW(mul_scalar, 1, 0),
+    ROW(mul_outer, 1, 0),
+    ROW(div, 1, 1),
+    ROW(div_column, 1, 1),
+    ROW(same_twice, 1, 0),
+    ROW(sum_rows, 1, 0),
+    ROW(sum_cols, 1, 0),
+    ROW(sum_all, 1, 0),
+    ROW(broadcast_row, 1, 0),
+    ROW(broadcast_column, 1, 0),
+    ROW(columns, 1, 0),
+    ROW(columns_as_result, 1, 0),
+    ROW(concat, 1, 0),
+    ROW(gru, 1, 0),
+    ROW(position_code, 0, 0),
     ROW(stop_gradient, 1, 0),
 };
 
@@ -113,19 +150,24 @@ static int size_of(const df_tensor *t, int batch) { return rows_of(t, batch) * t
 static void fill(float *x, int n, uint32_t what, bool positive) {
   df_random at = {.seed = 5, .token = what, .purpose = DF_RANDOM_TEST};
   df_random_uniform(&at, n, x);
-  for (int i = 0; i < n; i++) x[i] = positive ? 0.5f + x[i] : (x[i] < 0.5f ? -0.05f - 0.8f * x[i] : 0.05f + 1.2f * (x[i] - 0.5f));
+  for (int i = 0; i < n; i++)
+    x[i] = positive ? 0.5f + x[i]
+                    : (x[i] < 0.5f ? -0.05f - 0.8f * x[i] : 0.05f + 1.2f * (x[i] - 0.5f));
 }
 
-static float *run_case(const op_case *c, const df_kernels *kernels, int batch, int largest, int rows, int cols, int *n) {
+static float *run_case(const op_case *c, const df_kernels *kernels, int batch, int largest,
+                       int rows, int cols, int *n) {
   df_tensor *in[MAX_INPUTS] = {0};
   df_graph *g = df_graph_create();
   df_tensor *y = c->build(g, in, rows, cols);
   df_plan *plan = NULL;
   float *copy = NULL;
-  if (CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = largest, .kernels = kernels}, &test_error))) {
+  if (CHECK_OK(df_plan_create(&plan, g, &y, 1,
+                              &(df_plan_options){.batch = largest, .kernels = kernels},
+                              &test_error))) {
     for (int i = 0; i < MAX_INPUTS; i++)
       if (in[i]) fill(df_plan_data(plan, in[i]), size_of(in[i], batch), (uint32_t)i, c->positive);
-    for (int again = 0; again < 2; again++)  // a second run must not be disturbed by the first
+    for (int again = 0; again < 2; again++) // a second run must not be disturbed by the first
       CHECK_OK(df_plan_run(plan, batch, &test_error));
     *n = size_of(y, batch);
     copy = df_alloc((size_t)*n * sizeof *copy);
@@ -136,18 +178,21 @@ static float *run_case(const op_case *c, const df_kernels *kernels, int batch, i
   return copy;
 }
 
-static const int shapes[][4] = {{1, 1, 1, 1}, {1, 4, 1, 3}, {3, 3, 2, 5}, {2, 7, 1, 17}, {5, 6, 3, 8}, {19, 19, 1, 33}};
+static const int shapes[][4] = {{1, 1, 1, 1},  {1, 4, 1, 3}, {3, 3, 2, 5},
+                                {2, 7, 1, 17}, {5, 6, 3, 8}, {19, 19, 1, 33}};
 
 TEST(every_operation_equals_the_reference_for_every_kernel_table_and_batch) {
   for (int i = 0; i < COUNT(cases); i++)
     for (int s = 0; s < COUNT(shapes); s++) {
       const int *shape = shapes[s];
       int n = 0, m = 0;
-      float *want = run_case(&cases[i], df_kernels_reference(), shape[0], shape[1], shape[2], shape[3], &n);
+      float *want =
+          run_case(&cases[i], df_kernels_reference(), shape[0], shape[1], shape[2], shape[3], &n);
       for (int k = 0; df_kernels_list(k); k++) {
-        DURING("%s, %s kernels, batch %d of %d, rows %d, cols %d", cases[i].name, df_kernels_list(k)->name, shape[0], shape[1],
-               shape[2], shape[3]);
-        float *got = run_case(&cases[i], df_kernels_list(k), shape[0], shape[1], shape[2], shape[3], &m);
+        DURING("%s, %s kernels, batch %d of %d, rows %d, cols %d", cases[i].name,
+               df_kernels_list(k)->name, shape[0], shape[1], shape[2], shape[3]);
+        float *got =
+            run_case(&cases[i], df_kernels_list(k), shape[0], shape[1], shape[2], shape[3], &m);
         if (want && got && CHECK_INT(m, n)) CHECK_FLOATS(got, want, n, 2e-5);
         df_free(got);
       }
@@ -171,11 +216,13 @@ TEST(every_derivative_agrees_with_finite_differences) {
     for (int j = 0; j < MAX_INPUTS; j++)
       if (grad[j]) outputs[outs++] = grad[j];
     df_plan *plan = NULL;
-    if (CHECK_OK(df_plan_create(&plan, g, outputs, outs, &(df_plan_options){.batch = batch, .kernels = df_kernels_reference()},
-                                &test_error))) {
+    if (CHECK_OK(df_plan_create(
+            &plan, g, outputs, outs,
+            &(df_plan_options){.batch = batch, .kernels = df_kernels_reference()}, &test_error))) {
       fill(df_plan_data(plan, r), size_of(r, batch), 90, false);
       for (int j = 0; j < MAX_INPUTS; j++)
-        if (in[j]) fill(df_plan_data(plan, in[j]), size_of(in[j], batch), (uint32_t)j, cases[i].positive);
+        if (in[j])
+          fill(df_plan_data(plan, in[j]), size_of(in[j], batch), (uint32_t)j, cases[i].positive);
       for (int j = 0; j < MAX_INPUTS; j++) {
         DURING("%s, input %d", cases[i].name, j);
         if (!in[j] || !CHECK(grad[j] != NULL)) continue;
@@ -208,10 +255,12 @@ TEST(rows_of_a_batch_do_not_depend_on_the_batch) {
     df_graph *g = df_graph_create();
     df_tensor *y = cases[i].build(g, in, 1, 13);
     df_plan *plan = NULL;
-    if (y->batched && CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 9}, &test_error))) {
+    if (y->batched &&
+        CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 9}, &test_error))) {
       float all[9 * 64];
       for (int j = 0; j < MAX_INPUTS; j++)
-        if (in[j]) fill(df_plan_data(plan, in[j]), size_of(in[j], 9), (uint32_t)j, cases[i].positive);
+        if (in[j])
+          fill(df_plan_data(plan, in[j]), size_of(in[j], 9), (uint32_t)j, cases[i].positive);
       CHECK_OK(df_plan_run(plan, 9, &test_error));
       memcpy(all, df_plan_data(plan, y), (size_t)size_of(y, 9) * sizeof *all);
       for (int b = 8; b >= 0; b--) {
@@ -253,7 +302,7 @@ TEST(memory_of_finished_tensors_is_used_again) {
     df_plan_free(plan);
     df_graph_free(g);
   }
-  CHECK_INT(steps[0], 5);   // W is packed once, product and GELU are one step
+  CHECK_INT(steps[0], 5); // W is packed once, product and GELU are one step
   CHECK_INT(steps[1], 41);
   CHECK(bytes[0] == bytes[1]);
 }
@@ -262,8 +311,9 @@ TEST(gradients_of_a_shared_weight_accumulate_in_place) {
   size_t bytes[2];
   for (int i = 0; i < 2; i++) {
     df_graph *g = df_graph_create();
-    df_tensor *x = df_input(g, "x", 1, 64, true), *w = df_input_grad(g, "w", 64, 64, false), *dw, *J = NULL;
-    for (int k = 0; k < (i ? 20 : 2); k++) {  // products of one input and one weight, many times
+    df_tensor *x = df_input(g, "x", 1, 64, true), *w = df_input_grad(g, "w", 64, 64, false), *dw,
+              *J = NULL;
+    for (int k = 0; k < (i ? 20 : 2); k++) { // products of one input and one weight, many times
       df_tensor *y = df_sum_all(df_matmul_op(df_scale(x, (float)k), w, false, true));
       J = J ? df_add(J, y) : y;
     }
@@ -274,16 +324,18 @@ TEST(gradients_of_a_shared_weight_accumulate_in_place) {
     df_plan_free(plan);
     df_graph_free(g);
   }
-  CHECK(bytes[1] < bytes[0] + 20 * 3 * 8 * 64 * sizeof(float));  // no copy of dw for each product
+  CHECK(bytes[1] < bytes[0] + 20 * 3 * 8 * 64 * sizeof(float)); // no copy of dw for each product
 }
 
 TEST(a_run_allocates_nothing) {
   df_graph *g = df_graph_create();
-  df_tensor *x = df_input_grad(g, "x", 1, 33, true), *w = df_input_grad(g, "w", 33, 33, false), *d[2];
+  df_tensor *x = df_input_grad(g, "x", 1, 33, true), *w = df_input_grad(g, "w", 33, 33, false),
+            *d[2];
   df_tensor *J = df_sum_all(chain(g, x, w, 5));
   CHECK_OK(df_gradient(J, (df_tensor *[]){x, w}, d, 2, &test_error));
   df_plan *plan = NULL;
-  CHECK_OK(df_plan_create(&plan, g, (df_tensor *[]){J, d[0], d[1]}, 3, &(df_plan_options){.batch = 9}, &test_error));
+  CHECK_OK(df_plan_create(&plan, g, (df_tensor *[]){J, d[0], d[1]}, 3,
+                          &(df_plan_options){.batch = 9}, &test_error));
   size_t count = df_alloc_count();
   for (int batch = 1; batch <= 9; batch++) CHECK_OK(df_plan_run(plan, batch, &test_error));
   CHECK(df_alloc_count() == count);
@@ -312,25 +364,35 @@ TEST(inputs_and_outputs_can_live_in_memory_of_the_caller) {
 }
 
 TEST(wrong_shapes_are_named_when_the_plan_is_made) {
-  static const struct { const char *want; int which; } wrong[] = {
-      {"matmul: (B, 4) and (5, 2)", 0}, {"binary: (B, 4) and (B, 3)", 1}, {"gru", 2},
-      {"columns 3 to 5 of (B, 4)", 3},  {"concat", 4},                    {"expected a bias (1, 2)", 5},
+  static const struct {
+    const char *want;
+    int which;
+  } wrong[] = {
+      {"matmul: (B, 4) and (5, 2)", 0},
+      {"binary: (B, 4) and (B, 3)", 1},
+      {"gru", 2},
+      {"columns 3 to 5 of (B, 4)", 3},
+      {"concat", 4},
+      {"expected a bias (1, 2)", 5},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
     df_graph *g = df_graph_create();
     df_tensor *x = df_input(g, "x", 1, 4, true), *y = NULL;
     switch (wrong[i].which) {
-      case 0: y = df_matmul_op(x, df_input(g, "w", 5, 2, false), false, false); break;
-      case 1: y = df_add(x, df_input(g, "w", 1, 3, true)); break;
-      case 2: y = df_gru_op(x, x, x); break;
-      case 3: y = df_columns(x, 3, 3); break;
-      case 4: y = df_concat((df_tensor *[]){x, df_input(g, "w", 2, 3, true)}, 2); break;
-      case 5: y = df_linear_op(x, df_input(g, "w", 2, 4, false), df_input(g, "b", 1, 3, false)); break;
+    case 0: y = df_matmul_op(x, df_input(g, "w", 5, 2, false), false, false); break;
+    case 1: y = df_add(x, df_input(g, "w", 1, 3, true)); break;
+    case 2: y = df_gru_op(x, x, x); break;
+    case 3: y = df_columns(x, 3, 3); break;
+    case 4: y = df_concat((df_tensor *[]){x, df_input(g, "w", 2, 3, true)}, 2); break;
+    case 5:
+      y = df_linear_op(x, df_input(g, "w", 2, 4, false), df_input(g, "b", 1, 3, false));
+      break;
     }
     CHECK(y == NULL);
-    y = df_unary_op(DF_GELU, 0, 0, df_add(y, x));  // goes on without a crash
+    y = df_unary_op(DF_GELU, 0, 0, df_add(y, x)); // goes on without a crash
     df_plan *plan = NULL;
-    CHECK_STATUS(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 1}, &test_error), DF_BAD_SHAPE);
+    CHECK_STATUS(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 1}, &test_error),
+                 DF_BAD_SHAPE);
     CHECK_CONTAINS(test_error.message, wrong[i].want);
     CHECK(plan == NULL);
     df_graph_free(g);
@@ -341,11 +403,14 @@ static df_status build_all(df_graph **g, df_plan **plan) {
   *plan = NULL;
   *g = df_graph_create();
   if (!*g) return DF_NO_MEMORY;
-  df_tensor *x = df_input_grad(*g, "x", 1, 9, true), *w = df_input_grad(*g, "w", 9, 9, false), *d[2] = {0};
+  df_tensor *x = df_input_grad(*g, "x", 1, 9, true), *w = df_input_grad(*g, "w", 9, 9, false),
+            *d[2] = {0};
   df_tensor *J = df_sum_all(chain(*g, x, w, 3));
-  df_status status = J ? df_gradient(J, (df_tensor *[]){x, w}, d, 2, &test_error) : df_graph_error(*g)->code;
+  df_status status =
+      J ? df_gradient(J, (df_tensor *[]){x, w}, d, 2, &test_error) : df_graph_error(*g)->code;
   if (!status)
-    status = df_plan_create(plan, *g, (df_tensor *[]){J, d[0], d[1]}, 3, &(df_plan_options){.batch = 2}, &test_error);
+    status = df_plan_create(plan, *g, (df_tensor *[]){J, d[0], d[1]}, 3,
+                            &(df_plan_options){.batch = 2}, &test_error);
   if (status) {
     df_graph_free(*g);
     *g = NULL;

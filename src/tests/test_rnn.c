@@ -5,13 +5,44 @@
 
 // Every option at least once.
 static const df_network networks[] = {
-    {.token_size = 3, .latent_size = 8, .network_size = 4, .hidden_size = 10, .mlp_layers = 1, .gru_layers = 1, .stop_head = true},
-    {.token_size = 5, .latent_size = 12, .network_size = 6, .hidden_size = 9, .mlp_layers = 3, .gru_layers = 2, .stop_head = true,
+    {.token_size = 3,
+     .latent_size = 8,
+     .network_size = 4,
+     .hidden_size = 10,
+     .mlp_layers = 1,
+     .gru_layers = 1,
+     .stop_head = true},
+    {.token_size = 5,
+     .latent_size = 12,
+     .network_size = 6,
+     .hidden_size = 9,
+     .mlp_layers = 3,
+     .gru_layers = 2,
+     .stop_head = true,
      .initial = DF_INITIAL_LEARNED},
-    {.token_size = 2, .latent_size = 8, .network_size = 4, .hidden_size = 7, .mlp_layers = 2, .gru_layers = 4, .condition_size = 3},
-    {.token_size = 2, .latent_size = 6, .network_size = 4, .hidden_size = 7, .mlp_layers = 0, .gru_layers = 1, .self_condition = true,
-     .initial = DF_INITIAL_ENCODED, .observation_size = 3},
-    {.token_size = 4, .latent_size = 9, .network_size = 4, .hidden_size = 11, .mlp_layers = 2, .gru_layers = 0, .stop_head = true},
+    {.token_size = 2,
+     .latent_size = 8,
+     .network_size = 4,
+     .hidden_size = 7,
+     .mlp_layers = 2,
+     .gru_layers = 4,
+     .condition_size = 3},
+    {.token_size = 2,
+     .latent_size = 6,
+     .network_size = 4,
+     .hidden_size = 7,
+     .mlp_layers = 0,
+     .gru_layers = 1,
+     .self_condition = true,
+     .initial = DF_INITIAL_ENCODED,
+     .observation_size = 3},
+    {.token_size = 4,
+     .latent_size = 9,
+     .network_size = 4,
+     .hidden_size = 11,
+     .mlp_layers = 2,
+     .gru_layers = 0,
+     .stop_head = true},
 };
 
 enum { T = 4, B = 3, MAX = 64 };
@@ -30,22 +61,34 @@ static bool net_open(net *n, const df_denoiser *denoiser, int which, int steps) 
   *n = (net){.network = networks[which]};
   n->network.denoiser = denoiser;
   DURING("%s, network %d", denoiser->name, which);
-  if (!CHECK_OK(denoiser->check(&n->network, &test_error)) || !CHECK_OK(df_network_declare(&n->network, &n->params, &test_error)))
+  if (!CHECK_OK(denoiser->check(&n->network, &test_error)) ||
+      !CHECK_OK(df_network_declare(&n->network, &n->params, &test_error)))
     return false;
   df_params_init(&n->params, 3);
   n->graph = df_graph_create();
   n->nn = (df_nn){n->graph, &n->params, &n->error};
   df_graph *g = n->graph;
-  if (n->network.observation_size) n->observation = df_input(g, "observation", 1, n->network.observation_size, true);
-  n->z0 = steps == 1 ? df_input(g, "z", 1, n->network.latent_size, true) : denoiser->initial(&n->network, &n->nn, n->observation);
+  if (n->network.observation_size)
+    n->observation = df_input(g, "observation", 1, n->network.observation_size, true);
+  n->z0 = steps == 1 ? df_input(g, "z", 1, n->network.latent_size, true)
+                     : denoiser->initial(&n->network, &n->nn, n->observation);
   for (int t = 0; t < steps; t++) {
     n->x[t] = df_input_grad(g, "x", 1, n->network.token_size, true);
     n->level[t] = df_input(g, "level", 1, 1, true);
-    if (n->network.condition_size) n->cond[t] = df_input(g, "cond", 1, n->network.condition_size, true);
-    if (n->network.self_condition) n->guess[t] = df_input(g, "guess", 1, n->network.token_size, true);
+    if (n->network.condition_size)
+      n->cond[t] = df_input(g, "cond", 1, n->network.condition_size, true);
+    if (n->network.self_condition)
+      n->guess[t] = df_input(g, "guess", 1, n->network.token_size, true);
   }
-  df_unrolled seq = {.T = steps, .z0 = n->z0, .x = n->x, .level = n->level, .cond = n->cond, .guess = n->guess, .out = n->out,
-                     .z = n->z, .stop = n->network.stop_head ? n->stop : NULL};
+  df_unrolled seq = {.T = steps,
+                     .z0 = n->z0,
+                     .x = n->x,
+                     .level = n->level,
+                     .cond = n->cond,
+                     .guess = n->guess,
+                     .out = n->out,
+                     .z = n->z,
+                     .stop = n->network.stop_head ? n->stop : NULL};
   denoiser->build(&n->network, &n->nn, &seq);
   return CHECK(!n->error.code && !df_graph_error(g)->code);
 }
@@ -72,29 +115,33 @@ static void fill_all(net *n, df_plan *plan) {
   }
 }
 
-#define EACH_NETWORK(d, i)                                       \
-  for (int di_ = 0; df_denoisers(di_); di_++)                    \
-    for (const df_denoiser *d = df_denoisers(di_); d; d = NULL)  \
+#define EACH_NETWORK(d, i)                                                                         \
+  for (int di_ = 0; df_denoisers(di_); di_++)                                                      \
+    for (const df_denoiser *d = df_denoisers(di_); d; d = NULL)                                    \
       for (int i = 0; i < COUNT(networks); i++)
 
 TEST(a_token_never_sees_those_behind_it) {
   EACH_NETWORK(d, i) {
     net n;
     df_plan *plan = NULL;
-    if (net_open(&n, d, i, T) && CHECK_OK(df_plan_create(&plan, n.graph, n.out, T, &(df_plan_options){.batch = B}, &test_error))) {
+    if (net_open(&n, d, i, T) &&
+        CHECK_OK(df_plan_create(&plan, n.graph, n.out, T, &(df_plan_options){.batch = B},
+                                &test_error))) {
       int D = n.network.token_size;
       float before[T][B * MAX];
       fill_all(&n, plan);
       CHECK_OK(df_plan_run(plan, B, &test_error));
-      for (int t = 0; t < T; t++) memcpy(before[t], df_plan_data(plan, n.out[t]), (size_t)(B * D) * sizeof(float));
+      for (int t = 0; t < T; t++)
+        memcpy(before[t], df_plan_data(plan, n.out[t]), (size_t)(B * D) * sizeof(float));
       for (int changed = 0; changed < T; changed++) {
         fill_all(&n, plan);
-        df_plan_data(plan, n.x[changed])[1] += 1;  // sequence 0
+        df_plan_data(plan, n.x[changed])[1] += 1; // sequence 0
         CHECK_OK(df_plan_run(plan, B, &test_error));
         for (int t = 0; t < T; t++) {
           const float *now = df_plan_data(plan, n.out[t]);
           CHECK((memcmp(now, before[t], (size_t)D * sizeof(float)) == 0) == (t < changed));
-          CHECK(!memcmp(now + D, before[t] + D, (size_t)((B - 1) * D) * sizeof(float)));  // other sequences
+          CHECK(!memcmp(now + D, before[t] + D,
+                        (size_t)((B - 1) * D) * sizeof(float))); // other sequences
         }
       }
     }
@@ -107,7 +154,8 @@ TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
   EACH_NETWORK(d, i) {
     net all, one;
     df_plan *plan = NULL, *step = NULL;
-    bool all_open = net_open(&all, d, i, T), one_open = net_open(&one, d, i, 1), ok = all_open && one_open;
+    bool all_open = net_open(&all, d, i, T), one_open = net_open(&one, d, i, 1),
+         ok = all_open && one_open;
     df_tensor *outs[3 * T + 2];
     int count = 0;
     for (int t = 0; t < T; t++) outs[count++] = all.out[t], outs[count++] = all.z[t];
@@ -115,24 +163,32 @@ TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
     if (all.network.stop_head) outs[count++] = all.stop[T];
     df_tensor *step_outs[] = {one.out[0], one.z[0], one.stop[1]};
     int step_count = one.network.stop_head ? 3 : 2;
-    if (ok && CHECK_OK(df_plan_create(&plan, all.graph, outs, count, &(df_plan_options){.batch = B}, &test_error)) &&
-        CHECK_OK(df_plan_create(&step, one.graph, step_outs, step_count, &(df_plan_options){.batch = B, .fixed_weights = true},
+    if (ok &&
+        CHECK_OK(df_plan_create(&plan, all.graph, outs, count, &(df_plan_options){.batch = B},
+                                &test_error)) &&
+        CHECK_OK(df_plan_create(&step, one.graph, step_outs, step_count,
+                                &(df_plan_options){.batch = B, .fixed_weights = true},
                                 &test_error))) {
-      size_t D = (size_t)all.network.token_size, Z = (size_t)all.network.latent_size, f = sizeof(float);
+      size_t D = (size_t)all.network.token_size, Z = (size_t)all.network.latent_size,
+             f = sizeof(float);
       fill_all(&all, plan);
       CHECK_OK(df_plan_run(plan, B, &test_error));
       memcpy(df_plan_data(step, one.z0), df_plan_data(plan, all.z0), B * Z * f);
       for (int t = 0; t < T; t++) {
         memcpy(df_plan_data(step, one.x[0]), df_plan_data(plan, all.x[t]), B * D * f);
         memcpy(df_plan_data(step, one.level[0]), df_plan_data(plan, all.level[t]), B * f);
-        if (one.cond[0]) memcpy(df_plan_data(step, one.cond[0]), df_plan_data(plan, all.cond[t]), B * (size_t)one.cond[0]->cols * f);
-        if (one.guess[0]) memcpy(df_plan_data(step, one.guess[0]), df_plan_data(plan, all.guess[t]), B * D * f);
+        if (one.cond[0])
+          memcpy(df_plan_data(step, one.cond[0]), df_plan_data(plan, all.cond[t]),
+                 B * (size_t)one.cond[0]->cols * f);
+        if (one.guess[0])
+          memcpy(df_plan_data(step, one.guess[0]), df_plan_data(plan, all.guess[t]), B * D * f);
         CHECK_OK(df_plan_run(step, B, &test_error));
         CHECK(!memcmp(df_plan_data(step, one.out[0]), df_plan_data(plan, all.out[t]), B * D * f));
         CHECK(!memcmp(df_plan_data(step, one.z[0]), df_plan_data(plan, all.z[t]), B * Z * f));
         memcpy(df_plan_data(step, one.z0), df_plan_data(step, one.z[0]), B * Z * f);
       }
-      if (one.network.stop_head) CHECK(!memcmp(df_plan_data(step, one.stop[1]), df_plan_data(plan, all.stop[T]), B * f));
+      if (one.network.stop_head)
+        CHECK(!memcmp(df_plan_data(step, one.stop[1]), df_plan_data(plan, all.stop[T]), B * f));
     }
     df_plan_free(plan);
     df_plan_free(step);
@@ -159,16 +215,19 @@ TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
       outs[count++] = J;
       for (int p = 0; p < n.params.count; p++)
         if (CHECK(grad[p] != NULL)) outs[count++] = grad[p];
-      if (CHECK_OK(df_plan_create(&plan, n.graph, outs, count, &(df_plan_options){.batch = B, .kernels = df_kernels_reference()},
+      if (CHECK_OK(df_plan_create(&plan, n.graph, outs, count,
+                                  &(df_plan_options){.batch = B, .kernels = df_kernels_reference()},
                                   &test_error))) {
         fill_all(&n, plan);
         for (int p = 0; p < n.params.count; p++) {
           df_param *item = n.params.items[p];
           DURING("%s, network %d, %s", d->name, i, item->name);
           int size = item->rows * item->cols;
-          float *keep = df_alloc((size_t)size * sizeof *keep), *r = df_alloc((size_t)size * sizeof *r), e = 2e-3f;
+          float *keep = df_alloc((size_t)size * sizeof *keep),
+                *r = df_alloc((size_t)size * sizeof *r), e = 2e-3f;
           memcpy(keep, item->value, (size_t)size * sizeof *keep);
-          df_random_normal(&(df_random){.seed = 9, .token = (uint32_t)p, .purpose = DF_RANDOM_TEST}, size, r);
+          df_random_normal(&(df_random){.seed = 9, .token = (uint32_t)p, .purpose = DF_RANDOM_TEST},
+                           size, r);
           CHECK_OK(df_plan_run(plan, B, &test_error));
           double analytic = 0, sides[2];
           for (int k = 0; k < size; k++) analytic += (double)r[k] * df_plan_data(plan, grad[p])[k];
@@ -178,7 +237,8 @@ TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
             sides[side] = df_plan_data(plan, J)[0];
           }
           memcpy(item->value, keep, (size_t)size * sizeof *keep);
-          CHECK_NEAR(analytic, (sides[0] - sides[1]) / (2 * (double)e), 5e-3 + 5e-3 * fabs(analytic));
+          CHECK_NEAR(analytic, (sides[0] - sides[1]) / (2 * (double)e),
+                     5e-3 + 5e-3 * fabs(analytic));
           df_free(keep);
           df_free(r);
         }
@@ -190,17 +250,26 @@ TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
 }
 
 TEST(parameters_are_exactly_those_of_the_reference) {
-  static const char *const files[] = {"rnn_mlp_plan", "rnn_mlp_pred", "rnn_mlp_gruonly", "rnn_mlp_nogru", "rnn_mlp_selfcond",
-                                      "rnn_pyramid_sampling", "rnn_pyramid_sampling_chunks", "rnn_guided_norm", "rnn_train_steps"};
+  static const char *const files[] = {"rnn_mlp_plan",
+                                      "rnn_mlp_pred",
+                                      "rnn_mlp_gruonly",
+                                      "rnn_mlp_nogru",
+                                      "rnn_mlp_selfcond",
+                                      "rnn_pyramid_sampling",
+                                      "rnn_pyramid_sampling_chunks",
+                                      "rnn_guided_norm",
+                                      "rnn_train_steps"};
   for (int i = 0; i < COUNT(files); i++) {
     golden_model m;
-    if (golden_model_open(&m, files[i])) {  // every one of ours is in the file; now the other way round
+    if (golden_model_open(&m,
+                          files[i])) { // every one of ours is in the file; now the other way round
       int trained = 0;
       for (int j = 0; j < m.g.file.count; j++) {
         const char *name = m.g.file.views[j].name;
         if (strncmp(name, "weights.", 8)) continue;
         const char *dot = strrchr(name, '.');
-        if (!strcmp(dot, ".weight") || !strcmp(dot, ".bias") || strstr(name, "init_z") || strstr(dot, "_ih") || strstr(dot, "_hh"))
+        if (!strcmp(dot, ".weight") || !strcmp(dot, ".bias") || strstr(name, "init_z") ||
+            strstr(dot, "_ih") || strstr(dot, "_hh"))
           trained++;
       }
       CHECK_INT(m.params.count, trained);
@@ -210,14 +279,21 @@ TEST(parameters_are_exactly_those_of_the_reference) {
 }
 
 TEST(sizes_out_of_range_are_refused_by_name) {
-  static const struct { const char *json, *want; } wrong[] = {
-      {"{\"kind\": \"rnn\", \"latent_size\": 9, \"network_size\": 8, \"gru_layers\": 2, \"token_size\": 2}", "latent_size"},
-      {"{\"kind\": \"rnn\", \"latent_size\": 9, \"network_size\": 5, \"token_size\": 2}", "network_size"},
+  static const struct {
+    const char *json, *want;
+  } wrong[] = {
+      {"{\"kind\": \"rnn\", \"latent_size\": 9, \"network_size\": 8, \"gru_layers\": 2, "
+       "\"token_size\": 2}",
+       "latent_size"},
+      {"{\"kind\": \"rnn\", \"latent_size\": 9, \"network_size\": 5, \"token_size\": 2}",
+       "network_size"},
       {"{\"kind\": \"cnn\", \"latent_size\": 9, \"network_size\": 8, \"token_size\": 2}", "kind"},
       {"{\"kind\": \"rnn\", \"network_size\": 8, \"token_size\": 2}", "latent_size"},
       {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"layers\": 2}", "layers"},
-      {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"gru_layers\": 5}", "gru_layers"},
-      {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"initial\": \"encoded\"}", "observation_size"},
+      {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"gru_layers\": 5}",
+       "gru_layers"},
+      {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"initial\": \"encoded\"}",
+       "observation_size"},
       {"[]", "denoiser"},
   };
   for (int i = 0; i < COUNT(wrong); i++) {

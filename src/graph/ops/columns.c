@@ -9,7 +9,8 @@ static void pad_run(const df_step *s, int batch) {
   for (int r = 0; r < rows; r++) {
     float *to = s->out.data + (size_t)r * (size_t)s->out.row;
     memset(to, 0, (size_t)y->cols * sizeof *to);
-    memcpy(to + begin, s->src[0].data + (size_t)r * (size_t)s->src[0].row, (size_t)x->cols * sizeof *to);
+    memcpy(to + begin, s->src[0].data + (size_t)r * (size_t)s->src[0].row,
+           (size_t)x->cols * sizeof *to);
   }
 }
 
@@ -45,20 +46,23 @@ df_tensor *df_columns(df_tensor *x, int begin, int cols) {
   if (begin == 0 && cols == x->cols) return x;
   if (begin < 0 || cols < 1 || begin + cols > x->cols) {
     char text[48];
-    return df_graph_fail(x->graph, DF_BAD_SHAPE, "columns %d to %d of %s do not exist", begin, begin + cols - 1, df_shape(x, text));
+    return df_graph_fail(x->graph, DF_BAD_SHAPE, "columns %d to %d of %s do not exist", begin,
+                         begin + cols - 1, df_shape(x, text));
   }
   return view(&df_op_columns, x, begin, cols);
 }
 
-df_tensor *df_stop_gradient(df_tensor *x) { return x ? view(&df_op_stop_gradient, x, 0, x->cols) : NULL; }
+df_tensor *df_stop_gradient(df_tensor *x) {
+  return x ? view(&df_op_stop_gradient, x, 0, x->cols) : NULL;
+}
 
 static void concat_run(const df_step *s, int batch) {
   int rows = df_rows(s->y, batch), begin = 0;
   for (int i = 0; i < DF_MAX_SOURCES && s->src[i].t; i++) {
     int cols = s->src[i].t->cols;
     for (int r = 0; r < rows; r++)
-      memcpy(s->out.data + (size_t)r * (size_t)s->out.row + begin, s->src[i].data + (size_t)r * (size_t)s->src[i].row,
-             (size_t)cols * sizeof(float));
+      memcpy(s->out.data + (size_t)r * (size_t)s->out.row + begin,
+             s->src[i].data + (size_t)r * (size_t)s->src[i].row, (size_t)cols * sizeof(float));
     begin += cols;
   }
 }
@@ -66,7 +70,8 @@ static void concat_run(const df_step *s, int batch) {
 static void concat_derive(df_tensor *y, df_tensor *dy, df_gradients *g) {
   int begin = 0;
   for (int i = 0; i < DF_MAX_SOURCES && y->src[i]; i++) {
-    if (df_gradient_wanted(g, y->src[i])) df_gradient_add(g, y->src[i], df_columns(dy, begin, y->src[i]->cols));
+    if (df_gradient_wanted(g, y->src[i]))
+      df_gradient_add(g, y->src[i], df_columns(dy, begin, y->src[i]->cols));
     begin += y->src[i]->cols;
   }
 }
@@ -78,7 +83,7 @@ df_tensor *df_concat(df_tensor *const *parts, int count) {
   int n = 0;
   for (int i = 0; i < count; i++) {
     if (!parts[i]) continue;
-    if (n == DF_MAX_SOURCES) {  // join what there is, and go on from that
+    if (n == DF_MAX_SOURCES) { // join what there is, and go on from that
       all = df_concat(part, n);
       if (!all) return NULL;
       part[0] = all;
@@ -92,9 +97,11 @@ df_tensor *df_concat(df_tensor *const *parts, int count) {
   for (int i = 0; i < n; i++) {
     if (part[i]->rows != part[0]->rows || part[i]->batched != part[0]->batched) {
       char a[48], b[48];
-      return df_graph_fail(part[0]->graph, DF_BAD_SHAPE, "concat: %s and %s do not fit", df_shape(part[0], a), df_shape(part[i], b));
+      return df_graph_fail(part[0]->graph, DF_BAD_SHAPE, "concat: %s and %s do not fit",
+                           df_shape(part[0], a), df_shape(part[i], b));
     }
     cols += part[i]->cols;
   }
-  return df_tensor_new(part[0]->graph, &df_op_concat, part[0]->rows, cols, part[0]->batched, part, n);
+  return df_tensor_new(part[0]->graph, &df_op_concat, part[0]->rows, cols, part[0]->batched, part,
+                       n);
 }

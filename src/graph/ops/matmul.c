@@ -28,7 +28,8 @@ static void run(const df_step *s, int batch) {
 static void derive(df_tensor *c, df_tensor *dc, df_gradients *g) {
   df_tensor *a = c->src[0], *b = c->src[1], *bias = c->src[2];
   bool ta = c->i[0], tb = c->i[1];
-  if (df_gradient_wanted(g, a)) df_gradient_add(g, a, ta ? df_matmul_op(b, dc, false, true) : df_matmul_op(dc, b, false, !tb));
+  if (df_gradient_wanted(g, a))
+    df_gradient_add(g, a, ta ? df_matmul_op(b, dc, false, true) : df_matmul_op(dc, b, false, !tb));
   if (df_gradient_wanted(g, b))
     df_gradient_add(g, b, tb ? df_matmul_op(dc, a, true, false) : df_matmul_op(a, dc, !ta, false));
   if (df_gradient_wanted(g, bias)) df_gradient_add(g, bias, df_sum_rows(dc));
@@ -44,12 +45,14 @@ static df_tensor *product(df_tensor *a, df_tensor *b, bool ta, bool tb, df_tenso
   bool inner_batched_a = ta && a->batched, inner_batched_b = !tb && b->batched;
   int inner_a = ta ? a->rows : a->cols, inner_b = tb ? b->cols : b->rows;
   if (inner_a != inner_b || inner_batched_a != inner_batched_b || (tb && b->batched) || (ta && tb))
-    return df_graph_fail(g, DF_BAD_SHAPE, "matmul: %s%s and %s%s do not fit", df_shape(a, sa), ta ? "^T" : "", df_shape(b, sb),
-                         tb ? "^T" : "");
+    return df_graph_fail(g, DF_BAD_SHAPE, "matmul: %s%s and %s%s do not fit", df_shape(a, sa),
+                         ta ? "^T" : "", df_shape(b, sb), tb ? "^T" : "");
   int n = tb ? b->rows : b->cols;
   if (bias && (bias->rows != 1 || bias->cols != n || bias->batched))
-    return df_graph_fail(g, DF_BAD_SHAPE, "matmul: expected a bias (1, %d), found %s", n, df_shape(bias, sa));
-  df_tensor *c = df_tensor_new(g, &df_op_matmul, ta ? a->cols : a->rows, n, !ta && a->batched, (df_tensor *[]){a, b, bias}, 3);
+    return df_graph_fail(g, DF_BAD_SHAPE, "matmul: expected a bias (1, %d), found %s", n,
+                         df_shape(bias, sa));
+  df_tensor *c = df_tensor_new(g, &df_op_matmul, ta ? a->cols : a->rows, n, !ta && a->batched,
+                               (df_tensor *[]){a, b, bias}, 3);
   if (c) c->i[0] = ta, c->i[1] = tb;
   return c;
 }
@@ -58,4 +61,6 @@ df_tensor *df_matmul_op(df_tensor *a, df_tensor *b, bool transpose_a, bool trans
   return product(a, b, transpose_a, transpose_b, NULL);
 }
 
-df_tensor *df_linear_op(df_tensor *x, df_tensor *w, df_tensor *b) { return product(x, w, false, true, b); }
+df_tensor *df_linear_op(df_tensor *x, df_tensor *w, df_tensor *b) {
+  return product(x, w, false, true, b);
+}

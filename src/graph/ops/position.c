@@ -24,8 +24,10 @@ df_tensor *df_position_code(df_tensor *t, int size) {
   if (!t) return NULL;
   if (t->cols != 1 || size < 4 || size % 2) {
     char text[48];
-    return df_graph_fail(t->graph, DF_BAD_SHAPE, "position code: expected one column and an even size from 4 on, found %s and %d",
-                         df_shape(t, text), size);
+    return df_graph_fail(
+        t->graph, DF_BAD_SHAPE,
+        "position code: expected one column and an even size from 4 on, found %s and %d",
+        df_shape(t, text), size);
   }
   return df_tensor_new(t->graph, &df_op_position_code, t->rows, size, t->batched, &t, 1);
 }

@@ -10,12 +10,14 @@ static void sum_rows_run(const df_step *s, int batch) {
 
 static void sum_cols_run(const df_step *s, int batch) {
   const df_tensor *x = s->src[0].t;
-  s->kernels->sum_cols(df_rows(x, batch), x->cols, s->src[0].data, s->src[0].row, s->out.data, s->out.row);
+  s->kernels->sum_cols(df_rows(x, batch), x->cols, s->src[0].data, s->src[0].row, s->out.data,
+                       s->out.row);
 }
 
 static void broadcast_run(const df_step *s, int batch) {
   const df_tensor *x = s->src[0].t, *y = s->y;
-  int rows = df_rows(y, batch), step = x->rows == y->rows && x->batched == y->batched ? s->src[0].row : 0;
+  int rows = df_rows(y, batch),
+      step = x->rows == y->rows && x->batched == y->batched ? s->src[0].row : 0;
   for (int i = 0; i < rows; i++) {
     const float *from = s->src[0].data + (size_t)i * (size_t)step;
     float *to = s->out.data + (size_t)i * (size_t)s->out.row;
@@ -42,7 +44,9 @@ const df_op df_op_sum_rows = {"sum_rows", sum_rows_run, sum_derive, 0};
 const df_op df_op_sum_cols = {"sum_cols", sum_cols_run, sum_derive, 0};
 const df_op df_op_broadcast = {"broadcast", broadcast_run, broadcast_derive, 0};
 
-df_tensor *df_sum_rows(df_tensor *x) { return x ? df_tensor_new(x->graph, &df_op_sum_rows, 1, x->cols, false, &x, 1) : NULL; }
+df_tensor *df_sum_rows(df_tensor *x) {
+  return x ? df_tensor_new(x->graph, &df_op_sum_rows, 1, x->cols, false, &x, 1) : NULL;
+}
 df_tensor *df_sum_cols(df_tensor *x) {
   return x ? df_tensor_new(x->graph, &df_op_sum_cols, x->rows, 1, x->batched, &x, 1) : NULL;
 }
@@ -54,8 +58,8 @@ df_tensor *df_broadcast(df_tensor *x, int rows, int cols, bool batched) {
   bool one = x->rows == 1 && !x->batched;
   if (!(one || (x->rows == rows && x->batched == batched)) || !(x->cols == 1 || x->cols == cols)) {
     char text[48];
-    return df_graph_fail(x->graph, DF_BAD_SHAPE, "broadcast: %s does not fit (%s%d, %d)", df_shape(x, text), batched ? "B x " : "",
-                         rows, cols);
+    return df_graph_fail(x->graph, DF_BAD_SHAPE, "broadcast: %s does not fit (%s%d, %d)",
+                         df_shape(x, text), batched ? "B x " : "", rows, cols);
   }
   return df_tensor_new(x->graph, &df_op_broadcast, rows, cols, batched, &x, 1);
 }
