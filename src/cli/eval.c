@@ -718,13 +718,12 @@ static void name_models(evaluation *e) {
       }
 }
 
-// The baselines are sampled as they were trained, even if their config has the pyramid of the recipe that
-// they share with Diffusion Forcing. NULL: as the config says.
+// The baselines are sampled as they were trained, whatever schedule the recipe that they share with Diffusion
+// Forcing names. NULL: as the config says.
 static const char *schedule_of(const df_config *config) {
   const char *mode = "";
   df_error ignored;
   df_json_get_string(df_json_at(config->json, "training"), "mode", &mode, &ignored);
-  if (config->sampling.schedule != DF_PYRAMID) return NULL;
   if (!strcmp(mode, df_train_mode_names[DF_MODE_TEACHER_FORCING]))
     return df_schedule_names[DF_AUTOREGRESSIVE];
   if (!strcmp(mode, df_train_mode_names[DF_MODE_FULL_SEQUENCE]))
@@ -801,8 +800,7 @@ int cli_eval(int argc, char **argv) {
           "Measures how near the sequences of a model are to held-out real ones, and prints a "
           "Markdown table with a column for each model and one for real data. Each model samples "
           "with its own defaults unless an option says otherwise; one trained by teacher forcing "
-          "samples autoregressively, one trained on full sequences by full-sequence diffusion, "
-          "where its config has the usual schedule, pyramid.\n\n"
+          "samples autoregressively, one trained on full sequences by full-sequence diffusion.\n\n"
           "  W1           Wasserstein-1 distance between generated and held-out sequences\n"
           "               in a property, in its unit, and the mean of the property;\n"
           "               real: training against held-out sequences, the same number,\n"
