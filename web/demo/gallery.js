@@ -1,6 +1,6 @@
 // Many characters sampled as one batch.
 
-import { SHEET, bounds, mist, paint, trace } from './ink.js';
+import { SHEET, mist, paint, trace } from './ink.js';
 import { colours, fit } from './theme.js';
 
 const COUNT = 32;
@@ -21,7 +21,10 @@ export class Gallery {
     grid.append(...this.cells.map((cell) => cell.button));
   }
 
-  /** Samples a sheet. Resolves when it is done; ends quietly when a newer call or `dispose` takes over. */
+  /**
+   * Samples a sheet. Resolves when it is done; ends quietly when a newer call or `dispose` takes
+   * over.
+   */
   async sample(model, settings) {
     this.controller?.abort();
     const { signal } = (this.controller = new AbortController());
@@ -30,12 +33,13 @@ export class Gallery {
     this.mark(-1);
     const sampler = model.sampler({ seed, schedule, steps, uncertainty, eta, batch: COUNT });
     try {
-      let last = 0;
+      let next = 0;
       for await (const row of sampler.iterate({ signal })) {
-        // Rows may come faster than the screen is drawn.
-        if (performance.now() - last < 30 && !row.done) continue;
-        last = performance.now();
+        // Rows may come faster than they can be drawn.
+        const now = performance.now();
+        if (now < next && !row.done) continue;
         this.show(row);
+        next = now + Math.max(60, 5 * (performance.now() - now));
       }
       for (const { button } of this.cells) button.disabled = false;
     } catch (error) {
@@ -52,7 +56,6 @@ export class Gallery {
       levels: Float32Array.from(row.levels.subarray(b * T, (b + 1) * T), (v) => v / steps),
       frames: row.frames.slice(b * T, (b + 1) * T),
       tokens: row.tokens.slice(b * T * F * C, (b + 1) * T * F * C),
-      estimate: row.estimate.slice(b * T * F * C, (b + 1) * T * F * C),
     }));
     this.draw();
   }
@@ -65,15 +68,9 @@ export class Gallery {
       ctx.setTransform(1, 0, 0, 1, 0, 0);
       ctx.clearRect(0, 0, canvas.width, canvas.height);
       const moment = this.moments[b];
-      const strokes = trace(moment, moment.tokens, moment.estimate);
-      const sure = strokes.map(({ points }) => ({
-        points: points.filter((p) => moment.levels[p.token] < 0.5),
-      }));
-      const box = bounds(sure) ?? { left: 0, right: 62, top: 0, bottom: 68 };
-      const size = Math.max(80, box.right - box.left, box.bottom - box.top);
-      const unit = (0.8 * canvas.width) / size;
-      const middle = (low, high) => canvas.width / 2 - (unit * (low + high)) / 2;
-      ctx.setTransform(unit, 0, 0, unit, middle(box.left, box.right), middle(box.top, box.bottom));
+      const strokes = trace(moment, moment.tokens);
+      const unit = canvas.width / SHEET;
+      ctx.setTransform(unit, 0, 0, unit, 0, 0);
       const look = (t) => ({ noise: moment.levels[t], colour: colours.ink });
       ctx.lineCap = ctx.lineJoin = 'round';
       for (const stroke of strokes) mist(ctx, stroke, look);

@@ -1,71 +1,44 @@
-// Ink: pen points become brush strokes on a canvas. Lengths are in sheet units; the sheet is SHEET units wide, which
-// is the size of KanjiVG's box and so the scale of the data.
+// Ink: pen points become brush strokes on a canvas. Lengths are in sheet units; the sheet is SHEET
+// units wide, which is the size of KanjiVG's box and so the scale of the data.
 
 export const SHEET = 109;
-const BRUSH = 2.9; // radius at full pressure
+const BRUSH = 2.5; // radius at full pressure
 const CORNER = 1.05; // a turn sharper than this (radians) stays a corner
 
 /**
  * @typedef {{x: number, y: number, token: number}} Point
- * @typedef {{points: Point[], ended: boolean}} Stroke  ended: the pen was lifted after the last point
- * @typedef {{x: number, y: number, scale: number}} Origin  where the first stroke's offsets count from
+ * @typedef {{points: Point[], ended: boolean}} Stroke  ended: the pen was lifted after the last
+ *   point
  */
 
 /**
- * Points of the strokes: offsets summed up, cut where the pen is lifted. A noisy token begins where `anchor`, the
- * estimate, lets it begin: else the noise of all tokens before it would add up.
+ * The strokes of a moment, cut where the pen is lifted. The model counts from the middle of the
+ * sheet.
  * @param {import('./run.js').Moment} moment
  * @param {Float32Array} values  moment.tokens or moment.estimate
- * @param {Float32Array} [anchor]
  * @returns {Stroke[]}
  */
-export function trace({ run, levels, frames }, values, anchor = values) {
-  const { F, C } = run;
+export function trace({ run: { F, C }, levels, frames }, values) {
   const strokes = [];
   let stroke = null;
-  let startX = 0;
-  let startY = 0;
-  for (let t = 0; t < levels.length && levels[t] <= 1; t++) {
-    let x = startX;
-    let y = startY;
-    if (levels[t] < 1)
-      for (let f = 0; f < frames[t]; f++) {
-        startX += anchor[(t * F + f) * C];
-        startY += anchor[(t * F + f) * C + 1];
-      }
+  for (let t = 0; t < levels.length && levels[t] <= 1; t++)
     for (let f = 0; f < frames[t]; f++) {
       const i = (t * F + f) * C;
-      x += values[i];
-      y += values[i + 1];
       if (!stroke) strokes.push((stroke = { points: [], ended: false }));
-      stroke.points.push({ x, y, token: t });
+      stroke.points.push({ x: values[i] + SHEET / 2, y: values[i + 1] + SHEET / 2, token: t });
       if (values[i + 2] > 0.5) {
         stroke.ended = true;
         stroke = null;
       }
     }
-  }
   return strokes;
-}
-
-/** The smallest box around all points, or null if there are none. */
-export function bounds(strokes) {
-  let box = null;
-  for (const { points } of strokes)
-    for (const { x, y } of points) {
-      box ??= { left: x, top: y, right: x, bottom: y };
-      box.left = Math.min(box.left, x);
-      box.right = Math.max(box.right, x);
-      box.top = Math.min(box.top, y);
-      box.bottom = Math.max(box.bottom, y);
-    }
-  return box;
 }
 
 // ---- The brush ----
 
 /**
- * A smooth curve through the points of a stroke (cubic Hermite, corners kept), sampled evenly. `s` is the way from the
+ * A smooth curve through the points of a stroke (cubic Hermite, corners kept), sampled evenly.
+ * `s` is the way from the
  * start, `slope` 0 where the curve runs level and 1 where it runs upright.
  * @param {Point[]} points
  */
@@ -140,7 +113,8 @@ function press(stroke, samples) {
   });
 }
 
-// Calls part(token, from, to) for each run of samples that belongs to one token, `from` one before it so that they join.
+// Calls part(token, from, to) for each run of samples that belongs to one token, `from` one before
+// it so that they join.
 function parts(samples, part) {
   for (let i = 0; i < samples.length;) {
     const { token } = samples[i];
@@ -152,7 +126,8 @@ function parts(samples, part) {
 }
 
 /**
- * One stroke. Each token's part is one filled path, so that nothing darkens where the stamps of the brush overlap.
+ * One stroke. Each token's part is one filled path, so that nothing darkens where the stamps of
+ * the brush overlap.
  * @param {CanvasRenderingContext2D} ctx  scaled to sheet units
  * @param {Stroke} stroke
  * @param {(token: number) => {noise: number, colour: string}} look
@@ -178,7 +153,10 @@ export function paint(ctx, stroke, look, spacing) {
   ctx.globalAlpha = 1;
 }
 
-/** The mist around noisy tokens: it widens and thins with the level. Meant for a small canvas that is then enlarged. */
+/**
+ * The mist around noisy tokens: it widens and thins with the level. Meant for a small canvas that
+ * is then enlarged.
+ */
 export function mist(ctx, stroke, look) {
   const rings = 4;
   for (let ring = rings; ring > 0; ring--)
@@ -197,7 +175,10 @@ export function mist(ctx, stroke, look) {
   ctx.globalAlpha = 1;
 }
 
-/** The line of a stroke without a brush, token by token; `style(token)` readies the context, or returns false to skip. */
+/**
+ * The line of a stroke without a brush, token by token; `style(token)` readies the context, or
+ * returns false to skip.
+ */
 export function line(ctx, stroke, style, spacing) {
   const samples = curve(stroke.points, spacing);
   parts(samples, (token, from, to) => {

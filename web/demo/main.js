@@ -1,4 +1,5 @@
-// The page: state in the address, one model, runs that the player shows in one view or in three side by side.
+// The page: state in the address, one model, runs that the player shows in one view or in three
+// side by side.
 
 import { facts, load, megabytes, trouble } from './engine.js';
 import { drawFigure } from './explain.js';
@@ -7,7 +8,7 @@ import { Pen, inkOf } from './pen.js';
 import { Player } from './player.js';
 import recording from './recorded.json';
 import { recordedRun } from './recording.js';
-import { Run } from './run.js';
+import { Run, shapeOf } from './run.js';
 import { LIMITS, SCHEDULES, formatState, hasState, parseState } from './state.js';
 import { colours, startTheme } from './theme.js';
 import { View } from './view.js';
@@ -43,17 +44,15 @@ const [main] = views;
 const stage = $('stage');
 
 const player = new Player({
-  draw(passed) {
-    if (penning) return false;
+  draw() {
+    if (penning) return;
     const selected = token.hovered >= 0 ? token.hovered : token.pinned;
-    const glide = still.matches ? 1 : 1 - Math.exp(-passed / 0.25);
-    const gliding = player.runs.map((run, i) => {
+    const whole = still.matches || !player.playing;
+    player.runs.forEach((run, i) => {
       const row = player.rowOf(run);
-      const whole = still.matches || !player.playing;
-      return views[i].draw(whole ? Math.round(row) : row, glide, selected, token.pinned);
+      views[i].draw(whole ? Math.round(row) : row, selected, token.pinned);
     });
     showPlace();
-    return gliding.includes(true);
   },
   changed() {
     stage.classList.toggle('playing', player.playing);
@@ -108,11 +107,12 @@ function start({ row = null } = {}) {
   controller = new AbortController();
   const { signal } = controller;
   leavePen();
-  const { seed, sequence, steps, uncertainty, eta, ink } = state;
+  const { seed, sequence, steps, eta } = state;
+  const uncertainty = Math.min(state.uncertainty, steps);
+  const ink = wholeTokens(state.ink);
   const settings = { seed, sequence, steps, uncertainty, eta, ink };
-  const { frameStack, fields, defaults } = model;
   const runs = (state.compare ? SCHEDULES : [state.schedule]).map((schedule) => {
-    const run = new Run({ ...settings, schedule }, defaults.maxLength, frameStack, fields.length);
+    const run = new Run({ ...settings, schedule }, shapeOf(model));
     run.live = true;
     return run;
   });
@@ -121,11 +121,7 @@ function start({ row = null } = {}) {
   saveState();
   gallery.mark(gallery.seed === seed && !ink ? sequence : -1);
 
-  const filled = runs.map((run) => {
-    const { schedule } = run.settings;
-    return run.fill(model.sampler({ seed, sequence, steps, uncertainty, eta, schedule }), signal);
-  });
-  Promise.all(filled).then(() => {
+  Promise.all(runs.map((run) => run.fill(model, signal))).then(() => {
     if (signal.aborted) return;
     const failed = runs.find((run) => run.error);
     if (failed) {
@@ -141,6 +137,13 @@ function start({ row = null } = {}) {
     else if (still.matches) player.seek(1);
     player.dirty = true;
   });
+}
+
+/** Ink from the address may be anything: as many tokens as are filled, and room for one more. */
+function wholeTokens(ink) {
+  const { T, F, C } = shapeOf(model);
+  const tokens = Math.min(T - 1, Math.floor((ink?.length ?? 0) / (F * C)));
+  return tokens ? ink.slice(0, tokens * F * C) : null;
 }
 
 let waiting = 0;
@@ -305,7 +308,7 @@ function enterPen() {
   stage.classList.add('penning');
   main.element.classList.remove('finished');
   $('pen').setAttribute('aria-pressed', 'true');
-  show([new Run({ ...state, ink: null }, model.defaults.maxLength)], { playing: false });
+  show([new Run({ ...state, ink: null }, shapeOf(model))], { playing: false });
   say('Your turn.');
   main.sheet.canvas.scrollIntoView({ block: 'nearest' });
   drawPen();
@@ -331,7 +334,7 @@ function drawPen() {
   if (!penning) return;
   main.sheet.drawPen(pen.outline(), colours);
   const ink = penInk();
-  const run = new Run({ ...state, ink }, model.defaults.maxLength);
+  const run = new Run({ ...state, ink }, shapeOf(model));
   main.table.draw(run, 0, -1);
   panel('go').disabled = !ink;
   panel('undo').disabled = !ink;
@@ -349,8 +352,7 @@ function finishPen() {
 
 /** Keeps the tokens up to the pinned one and samples the rest from another seed. */
 function branch(run) {
-  const { origin } = main.sheet;
-  const ink = origin && run.inkUpTo(token.pinned, origin);
+  const ink = run.inkUpTo(token.pinned);
   if (ink) change({ ink, seed: Math.floor(Math.random() * 1e6), sequence: 0 });
 }
 
@@ -360,7 +362,7 @@ const gallery = new Gallery({
   grid: $('grid'),
   onChoose(seed, sequence) {
     change({ seed, sequence, ink: null, compare: false });
-    stage.scrollIntoView({ block: 'start' });
+    stage.scrollIntoView({ behavior: still.matches ? 'instant' : 'smooth' });
     stage.focus({ preventScroll: true });
   },
 });
@@ -368,7 +370,8 @@ const gallery = new Gallery({
 async function sampleGallery(seed) {
   $('more').disabled = true;
   try {
-    await gallery.sample(model, { ...state, seed });
+    const uncertainty = Math.min(state.uncertainty, state.steps);
+    await gallery.sample(model, { ...state, seed, uncertainty });
   } catch (error) {
     say(trouble(error), { aloud: true, trouble: true });
   }

@@ -1,5 +1,5 @@
-// The visitor's pen: pointer strokes on the sheet become frames like those of the training data, which are polylines
-// simplified by Ramer-Douglas-Peucker with epsilon 1 in sheet units.
+// The visitor's pen: pointer strokes on the sheet become frames like those of the training data,
+// which are polylines simplified by Ramer-Douglas-Peucker with epsilon 1 in sheet units.
 
 const EPSILON = 1;
 
@@ -32,10 +32,11 @@ export function importance(points) {
 }
 
 /**
- * The strokes as frames (dx, dy, pen lifted after this point), a multiple of `stack` of them and at most `limit`: the
+ * The strokes as frames (x, y, pen lifted after this point), a multiple of `stack` of them and at
+ * most `limit`: the
  * most important points are taken, those above epsilon and then as many as fill the last token.
  * @param {{x: number, y: number}[][]} strokes
- * @returns {import('./state.js').Ink | null}
+ * @returns {number[] | null}
  */
 export function inkOf(strokes, stack, limit) {
   strokes = strokes.filter((s) => s.length > 0).map(withLength);
@@ -57,11 +58,7 @@ export function inkOf(strokes, stack, limit) {
     pen: Number(k === taken.length - 1 || taken[k + 1].s !== s),
   }));
   while (points.length % stack) halveLongest(points);
-  const frames = points.flatMap(({ x, y, pen }, k) => {
-    const from = points[Math.max(0, k - 1)];
-    return [x - from.x, y - from.y, pen];
-  });
-  return { x: points[0].x, y: points[0].y, frames };
+  return points.flatMap(({ x, y, pen }) => [x, y, pen]);
 }
 
 // A dot is a very short stroke.

@@ -1,13 +1,12 @@
-// The playhead over one or more runs. It moves in parts of the way, 0 to 1, so that runs of different length start
-// and end together; it waits for rows that are not yet there.
+// The playhead over one or more runs. It moves in parts of the way, 0 to 1, so that runs of
+// different length start and end together; it waits for rows that are not yet there.
 
 export class Player {
   /** @type {import('./run.js').Run[]} */ runs = [];
   playing = false;
   position = 0;
 
-  /** @param {{draw: (seconds: number) => boolean, changed: () => void}} callbacks  draw: after so many
-   *   seconds, true if something still moves; changed: plays or not */
+  /** @param {{draw: () => void, changed: () => void}} callbacks  changed: plays or not */
   constructor({ draw, changed }) {
     this.draw = draw;
     this.changed = changed;
@@ -26,7 +25,7 @@ export class Player {
     return Math.max(1, ...this.runs.map((run) => run.planned));
   }
   get #seconds() {
-    return Math.min(12, Math.max(5, this.rows * 0.075));
+    return Math.min(12, Math.max(5, this.rows * 0.06));
   }
   /** How far the recorded rows reach. */
   get reach() {
@@ -68,6 +67,7 @@ export class Player {
   }
 
   #last = 0;
+  #drawn = 0;
   #tick = (now) => {
     requestAnimationFrame(this.#tick);
     const passed = Math.min(0.1, (now - this.#last) / 1000);
@@ -82,10 +82,12 @@ export class Player {
       this.dirty = true;
       if (this.ended) this.set(false);
     }
-    if (this.dirty || this.settling) {
-      this.dirty = false;
-      this.settling = this.draw(passed);
-    }
+    // While rows come in, the thread has better things to do than to draw every frame.
+    const filling = this.runs.some((run) => !run.done && !run.error);
+    if (!this.dirty || (filling && now - this.#drawn < 50)) return;
+    this.#drawn = now;
+    this.dirty = false;
+    this.draw();
   };
 
   // A drawn length can shorten a table while it is played: stay in the same row.

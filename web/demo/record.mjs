@@ -1,10 +1,11 @@
-// Records the run that the page opens with:  node web/demo/record.mjs [seed]   (after npm run build)
+// Records the run that the page opens with:  node web/demo/record.mjs [seed]   (after npm run
+// build)
 import { writeFileSync } from 'node:fs';
 import process from 'node:process';
 import { gzipSync } from 'node:zlib';
 import { loadModel } from 'diffusion-forcing';
 import { packRun } from './recording.js';
-import { Run } from './run.js';
+import { Run, shapeOf } from './run.js';
 import { defaults } from './state.js';
 
 const here = (path) => new URL(path, import.meta.url);
@@ -19,8 +20,8 @@ const settings = {
   sequence: 0,
   ink: null,
 };
-const run = new Run(settings, model.defaults.maxLength, model.frameStack, model.fields.length);
-await run.fill(model.sampler(settings), new AbortController().signal);
+const run = new Run(settings, shapeOf(model));
+await run.fill(model, new AbortController().signal);
 if (run.error) throw run.error;
 const text = JSON.stringify(packRun(run), null, 2) + '\n';
 writeFileSync(here('recorded.json'), text);

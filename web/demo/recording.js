@@ -1,14 +1,15 @@
-// The run that the page opens with: a real one, recorded by record.mjs, so that something is seen before the model is
-// there. All numbers are kept as differences to the row before, in int8, as base64.
+// The run that the page opens with: a real one, recorded by record.mjs, so that something is seen
+// before the model is there. All numbers are kept as differences to the row before, in int8, as
+// base64.
 
 import { Run } from './run.js';
 
-/** Units per step of the stored numbers: dx, dy, pen. */
+/** Units per step of the stored numbers: x, y, pen. */
 export const GRAIN = [0.5, 0.5, 0.02];
 
 /** @returns {Run} */
 export function recordedRun({ settings, T, F, C, rows, levels, tokens, estimate, frames }) {
-  const run = new Run(settings, T, F, C);
+  const run = new Run(settings, { T, F, C });
   const read = (text) => Int8Array.from(atob(text), (c) => c.charCodeAt(0));
   const data = {
     levels: read(levels),

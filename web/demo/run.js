@@ -1,6 +1,8 @@
-// A run: the rows of one walk down a level table, recorded as they come, so that they can be played, stepped through
-// and scrubbed. A live run is filled from a sampler; the recording that the page opens with is filled at once.
+// A run: the rows of one walk down a level table, recorded as they come, so that they can be
+// played, stepped through and scrubbed. A live run is filled from a sampler; the recording that the
+// page opens with is filled at once.
 
+import { SHEET } from './ink.js';
 import { levelAt, rowsOf } from './levels.js';
 
 /** @typedef {import('../src/types.js').Row} Row */
@@ -9,7 +11,8 @@ import { levelAt, rowsOf } from './levels.js';
  * The state at a position between two rows.
  * @typedef {object} Moment
  * @property {number} position  in rows; need not be whole
- * @property {Float32Array} levels  (T) 0 clean to 1 pure noise; above 1: behind the end of the sequence
+ * @property {Float32Array} levels  (T) 0 clean to 1 pure noise; above 1: behind the end of the
+ *   sequence
  * @property {Float32Array} tokens  (T, F, C)
  * @property {Float32Array} estimate  (T, F, C)
  * @property {Int32Array} frames  (T) frames present
@@ -23,12 +26,15 @@ export class Run {
   live = false;
   ms = 0; // of a row, on average
 
-  /** settings: schedule, steps, uncertainty, eta, seed, sequence, ink; T columns at most, F frames, C fields. */
-  constructor(settings, T, F = 4, C = 3) {
+  /**
+   * settings: schedule, steps, uncertainty, eta, seed, sequence, ink; T columns at most, F frames,
+   * C fields.
+   */
+  constructor(settings, { T, F, C }) {
     this.settings = settings;
     this.S = settings.steps;
     Object.assign(this, { T, F, C });
-    this.kept = settings.ink ? Math.ceil(settings.ink.frames.length / (F * C)) : 0;
+    this.kept = settings.ink ? Math.ceil(settings.ink.length / (F * C)) : 0;
     this.planned = rowsOf(settings.schedule, this.S, settings.uncertainty, T - this.kept);
   }
 
@@ -62,17 +68,24 @@ export class Run {
     return levelAt(schedule, this.S, uncertainty, m, t - this.kept) / this.S;
   }
 
-  /** Fills the run from a sampler, which is disposed of at the end. Ends quietly when `signal` aborts. */
-  async fill(sampler, signal) {
+  /** Samples the rows. Ends quietly when `signal` aborts; what else goes wrong is in `error`. */
+  async fill(model, signal) {
+    const { ink, ...options } = this.settings;
+    let sampler;
     try {
-      if (this.kept) sampler.keep(0, this.settings.ink.frames);
-      this.add(await sampler.state());
+      sampler = model.sampler(options);
+      if (ink)
+        sampler.keep(
+          0,
+          ink.map((value, i) => (i % 3 === 2 ? value : value - SHEET / 2)),
+        );
+      this.add(keepRow(await sampler.state()));
       for await (const row of sampler.iterate({ signal })) this.add(keepRow(row));
       this.finish();
     } catch (error) {
       if (!signal.aborted) this.error = error;
     } finally {
-      sampler.dispose();
+      sampler?.dispose();
     }
   }
 
@@ -85,20 +98,16 @@ export class Run {
     return count;
   }
 
-  /** The tokens up to this one as ink to keep, from the last recorded row; null if nothing would be left to sample. */
-  inkUpTo(token, { x, y }) {
+  /**
+   * The tokens up to this one as ink, from the last recorded row; null if nothing would be left to
+   * sample.
+   */
+  inkUpTo(token) {
     if (!this.done || token < 0 || token >= this.columns - 1) return null;
     const { tokens } = this.rows[this.last];
-    const frames = [];
-    let [sumX, sumY, atX, atY] = [0, 0, 0, 0];
-    for (let i = 0; i < (token + 1) * this.F * this.C; i += this.C) {
-      // Round the place, not the offset, so that nothing adds up.
-      sumX += tokens[i];
-      sumY += tokens[i + 1];
-      frames.push(Math.round(sumX) - atX, Math.round(sumY) - atY, Number(tokens[i + 2] > 0.5));
-      [atX, atY] = [Math.round(sumX), Math.round(sumY)];
-    }
-    return { x: Math.round(x), y: Math.round(y), frames };
+    return Array.from(tokens.subarray(0, (token + 1) * this.F * this.C), (value, i) =>
+      i % 3 === 2 ? Number(value > 0.5) : Math.round(value + SHEET / 2),
+    );
   }
 
   /** @returns {Moment} */
@@ -131,7 +140,15 @@ export class Run {
   }
 }
 
-// From a worker the arrays are copies and ours; in-thread they are views that the next row overwrites.
+/** What a run needs to know of a model. */
+export const shapeOf = ({ defaults, frameStack, fields }) => ({
+  T: defaults.maxLength,
+  F: frameStack,
+  C: fields.length,
+});
+
+// From a worker the arrays are copies and ours; in-thread they are views that the next row
+// overwrites.
 function keepRow(row) {
   const own = (a) => (a.buffer.byteLength === a.byteLength ? a : a.slice());
   const { levels, tokens, estimate, frames, lengths } = row;

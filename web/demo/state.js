@@ -1,24 +1,18 @@
-// What the visitor has chosen, kept in the address: ?seed=7&schedule=pyramid&steps=50...
-// `ink` holds the strokes that the visitor gave: where the pen first came down (sheet units) and the frames from there.
+// What the visitor has chosen, kept in the address: ?seed=7&schedule=pyramid&steps=50... `ink`
+// holds the strokes that the visitor gave: x, y (sheet units), pen lifted after this point; flat.
 
 export const SCHEDULES = ['autoregressive', 'pyramid', 'full-sequence'];
-export const LIMITS = { steps: [4, 100], uncertainty: [0, 10], eta: [0, 1], seed: [0, 999999] };
+export const LIMITS = { steps: [4, 100], uncertainty: [0, 20], eta: [0, 1], seed: [0, 999999] };
 
-/**
- * @typedef {object} Ink
- * @property {number} x
- * @property {number} y
- * @property {number[]} frames  dx, dy, pen lifted after this point; flat
- */
 export const defaults = {
   seed: 7,
   sequence: 0, // of the seed: 0, or which character of the gallery
   schedule: 'pyramid',
   steps: 50,
-  uncertainty: 2,
+  uncertainty: 10,
   eta: 0,
   compare: false,
-  /** @type {Ink | null} */ ink: null,
+  /** @type {number[] | null} */ ink: null,
   /** @type {number | null} */ row: null, // where the playhead stands, if it was stopped
 };
 
@@ -58,25 +52,26 @@ export function formatState(state, search) {
   return `?${text}`;
 }
 
-// 23.18_0.0.26.-4_... : where the pen came down, then dx.dy.dx.dy of each stroke.
-function formatInk({ x, y, frames }) {
-  let text = `${Math.round(x)}.${Math.round(y)}_`;
-  for (let i = 0; i < frames.length; i += 3) {
-    const end = frames[i + 2] && i + 3 < frames.length ? '_' : '.';
-    text += `${frames[i]}.${frames[i + 1]}${end}`;
-  }
-  return text.slice(0, -1);
+// 23.18.60.20_40.5.40.90: x.y.x.y of each stroke.
+function formatInk(frames) {
+  let text = '';
+  for (let i = 0; i < frames.length; i += 3)
+    text += `${frames[i]}.${frames[i + 1]}${frames[i + 2] ? '_' : '.'}`;
+  return text.replace(/[._]$/, frames.at(-1) ? '' : '~'); // ~: the last stroke goes on
 }
 
 function parseInk(text) {
-  if (
-    !text ||
-    !/^-?\d{1,3}\.-?\d{1,3}(_-?\d{1,3}\.-?\d{1,3}(\.-?\d{1,3}\.-?\d{1,3})*)+$/.test(text)
-  )
-    return null;
-  const [start, ...strokes] = text.split('_').map((part) => part.split('.').map(Number));
-  const frames = strokes.flatMap((s) =>
-    s.flatMap((v, i) => (i % 2 ? [s[i - 1], v, Number(i === s.length - 1)] : [])),
+  if (!text || !/^-?\d{1,3}\.-?\d{1,3}([._]-?\d{1,3}\.-?\d{1,3})*~?$/.test(text)) return null;
+  const goesOn = text.endsWith('~');
+  const strokes = text
+    .replace('~', '')
+    .split('_')
+    .map((stroke) => stroke.split('.').map(Number));
+  return strokes.flatMap((numbers, s) =>
+    numbers.flatMap((y, i) => {
+      const isLast = i === numbers.length - 1;
+      const lifted = isLast && !(goesOn && s === strokes.length - 1);
+      return i % 2 ? [numbers[i - 1], y, Number(lifted)] : [];
+    }),
   );
-  return { x: start[0], y: start[1], frames };
 }

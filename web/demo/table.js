@@ -1,5 +1,6 @@
-// The level table: columns are tokens (time), rows are denoising steps, the tone of a cell is its level: static at
-// pure noise, solid ink when clean. Rows ahead of the playhead show the plan, faintly.
+// The level table: columns are tokens (time), rows are denoising steps, the tone of a cell is its
+// level: static at pure noise, solid ink when clean. Rows ahead of the playhead show the plan,
+// faintly.
 
 import { colours, fit, rgb } from './theme.js';
 

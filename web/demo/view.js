@@ -1,4 +1,5 @@
-// One run to look at: the sheet, the level table with a button for each token, and the card of the token in question.
+// One run to look at: the sheet, the level table with a button for each token, and the card of the
+// token in question.
 
 import { Sheet } from './sheet.js';
 import { Table } from './table.js';
@@ -79,33 +80,47 @@ export class View {
   }
 
   show(run, name) {
-    if (this.run !== run) this.sheet.reset();
+    if (this.run !== run) this.sheet.hits = [];
     this.run = run;
     this.name.firstChild.data = name;
     this.seal.textContent = String(run.settings.seed);
   }
 
-  /** Draws the run at a row; returns whether something still glides. */
-  draw(row, glide, selected, pinned) {
+  /** The buttons of the columns. */
+  mark(columns, selected, pinned) {
+    const marks = [columns, selected, pinned].join();
+    if (marks === this.marks) return;
+    this.marks = marks;
+    this.buttons.forEach((button, t) => {
+      button.hidden = t >= columns;
+      button.setAttribute('aria-pressed', String(t === pinned));
+      button.classList.toggle('chosen', t === selected);
+    });
+  }
+
+  /** Draws the run at a row, which need not be whole. */
+  draw(row, selected, pinned) {
     const { run } = this;
-    if (!run || run.last < 0) return false;
+    if (!run || run.last < 0) return;
     const moment = run.at(row);
-    const gliding = this.sheet.draw(moment, colours, glide, selected);
+    this.sheet.draw(moment, colours, selected);
     this.table.draw(run, moment.position, selected);
-    if (this.shown !== run.columns) {
-      this.shown = run.columns;
-      this.buttons.forEach((button, t) => (button.hidden = t >= run.columns));
-    }
-    this.buttons.forEach((button, t) => button.setAttribute('aria-pressed', String(t === pinned)));
-    this.buttons.forEach((button, t) => button.classList.toggle('chosen', t === selected));
-    this.count.textContent = `row ${Math.round(moment.position)} of ${run.planned}`;
+    this.mark(run.columns, selected, pinned);
+    setText(this.count, `row ${Math.round(moment.position)} of ${run.planned}`);
     this.card.show(moment, selected, pinned);
     this.element.classList.toggle('finished', run.done && moment.position === run.last);
-    return gliding;
   }
 }
 
-/** What a token is at a moment: its level, and its frames as they are and as the network thinks they are. */
+/** Only what changes touches the document: this runs in every frame. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
+ * What a token is at a moment: its level, and its frames as they are and as the network thinks they
+ * are.
+ */
 class Card {
   constructor(element) {
     this.element = element;
@@ -123,7 +138,7 @@ class Card {
     if (!there) return;
     const level = levels[token];
     this.branch.disabled = !run.done || pinned < 0 || pinned >= run.columns - 1;
-    this.title.textContent = `Token ${token + 1}`;
+    setText(this.title, `Token ${token + 1}`);
     this.level.textContent =
       token < run.kept
         ? 'given: stays clean'

@@ -9,7 +9,7 @@ const level = along(40, (u) => ({ x: 20 + 60 * u, y: 30 }));
 const hook = along(60, (u) => ({ x: 50, y: 10 + 80 * u })).concat([{ x: 42, y: 84 }]);
 const bow = along(80, (u) => ({ x: 20 + 60 * u, y: 70 - 30 * Math.sin(Math.PI * u) }));
 
-const ends = (frames) => frames.filter((_, i) => i % 3 === 2).join('');
+const pens = (frames) => frames.filter((_, i) => i % 3 === 2).join('');
 
 test('ramer_douglas_peucker_keeps_ends_and_corners', () => {
   const keep = importance(hook);
@@ -20,40 +20,31 @@ test('ramer_douglas_peucker_keeps_ends_and_corners', () => {
 });
 
 test('strokes_become_whole_tokens', () => {
-  for (const strokes of [
-    [level],
-    [hook],
-    [bow],
-    [level, hook],
-    [level, hook, bow],
-    [[{ x: 3, y: 4 }]],
-  ]) {
-    const ink = inkOf(strokes, 4, 72);
-    assert.equal((ink.frames.length / 3) % 4, 0);
-    assert.equal(
-      ends(ink.frames).match(/1/g).length,
-      strokes.length,
-      'one lifted pen for each stroke',
-    );
-    assert.ok(ends(ink.frames).endsWith('1'));
-    assert.deepEqual(ink.frames.slice(0, 2), [0, 0], 'counts from the first point');
+  const point = [{ x: 3, y: 4 }];
+  for (const strokes of [[level], [hook], [bow], [level, hook], [level, hook, bow], [point]]) {
+    const frames = inkOf(strokes, 4, 72);
+    assert.equal((frames.length / 3) % 4, 0);
+    assert.equal(pens(frames).match(/1/g).length, strokes.length, 'one lifted pen for each stroke');
+    assert.ok(pens(frames).endsWith('1'));
   }
   assert.equal(inkOf([], 4, 72), null);
   assert.equal(inkOf([[]], 4, 72), null);
 });
 
-test('frames_lead_where_the_pen_went', () => {
-  const { x, y, frames } = inkOf([level, hook], 4, 72);
-  let [px, py] = [x, y];
-  for (let i = 0; i < frames.length; i += 3) [px, py] = [px + frames[i], py + frames[i + 1]];
-  assert.deepEqual([px, py], [42, 84]);
+test('strokes_keep_their_ends', () => {
+  const frames = inkOf([level, hook], 4, 72);
+  const first = pens(frames).indexOf('1') * 3;
+  assert.deepEqual(frames.slice(0, 2), [20, 30]);
+  assert.deepEqual(frames.slice(first, first + 2), [80, 30]);
+  assert.deepEqual(frames.slice(first + 3, first + 5), [50, 10]);
+  assert.deepEqual(frames.slice(-3), [42, 84, 1]);
 });
 
 test('no_more_frames_than_the_model_has_room_for', () => {
   const many = along(30, (u) =>
     along(20, (v) => ({ x: 10 + 80 * v, y: 100 * u + 8 * Math.sin(9 * v) })),
   );
-  assert.equal(inkOf(many, 4, 72).frames.length, 72 * 3);
+  assert.equal(inkOf(many, 4, 72).length, 72 * 3);
 });
 
 test('the_address_restores_the_state', () => {
@@ -71,6 +62,13 @@ test('the_address_restores_the_state', () => {
   };
   assert.deepEqual(parseState(formatState(state, '')), state);
   assert.deepEqual(parseState(formatState(defaults, '')), defaults);
+});
+
+test('the_address_knows_of_a_stroke_that_goes_on', () => {
+  const ink = [10, 20, 0, 30, 20, 1, 5, -3, 0, 60, 109, 0];
+  const address = formatState({ ...defaults, ink }, '');
+  assert.match(address, /ink=10.20.30.20_5.-3.60.109%7E/);
+  assert.deepEqual(parseState(address).ink, ink);
 });
 
 test('the_address_keeps_what_else_it_says', () => {

@@ -1,5 +1,5 @@
-// The built page as a project page would have it: static files in a folder of some server, no special headers but a
-// strict content security policy.
+// The built page as a project page would have it: static files in a folder of some server, no
+// special headers but a strict content security policy.
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
