@@ -3,7 +3,7 @@
 import { SHEET, mist, paint, trace } from './ink.js';
 import { colours, fit } from './theme.js';
 
-const COUNT = 32;
+const COUNT = 24;
 
 export class Gallery {
   /** @param {{grid: HTMLElement, onChoose: (seed: number, sequence: number) => void}} options */

@@ -1,5 +1,6 @@
-// Records the run that the page opens with:  node web/demo/record.mjs [seed]   (after npm run
-// build)
+// Records the run that the page opens with, after npm run build:
+//
+//   node web/demo/record.mjs [seed [sequence]]
 import { writeFileSync } from 'node:fs';
 import process from 'node:process';
 import { gzipSync } from 'node:zlib';
@@ -17,7 +18,7 @@ const settings = {
   uncertainty,
   eta,
   seed: Number(process.argv[2] ?? 7),
-  sequence: 0,
+  sequence: Number(process.argv[3] ?? 0),
   ink: null,
 };
 const run = new Run(settings, shapeOf(model));
@@ -26,6 +27,6 @@ if (run.error) throw run.error;
 const text = JSON.stringify(packRun(run), null, 2) + '\n';
 writeFileSync(here('recorded.json'), text);
 console.log(
-  `seed ${settings.seed}: ${run.length} tokens, ${run.last} rows, ${gzipSync(text).length} bytes gzipped`,
+  `seed ${settings.seed}: ${run.length} tokens, ${run.last} rows, ${gzipSync(text).length} bytes`,
 );
 model.dispose();

@@ -238,7 +238,7 @@ for (const { name, launch, force } of browsers)
         section.scrollIntoView({ behavior: 'instant' }),
       );
       await visitor.until(() => !document.querySelector('#grid button').disabled);
-      await visitor.until(inked, '#grid button:nth-child(32) canvas');
+      await visitor.until(inked, '#grid button:nth-child(24) canvas');
       await visitor.sampled(() => visitor.page.click('#grid button:nth-child(3)'));
       assert.equal(await visitor.address('sequence'), '2');
     });
