@@ -22,8 +22,7 @@ export class Gallery {
   }
 
   /**
-   * Samples a sheet. Resolves when it is done; ends quietly when a newer call or `dispose` takes
-   * over.
+   * Samples a sheet. Resolves when it is done; ends quietly when a newer call takes over.
    */
   async sample(model, settings) {
     this.controller?.abort();
@@ -33,13 +32,9 @@ export class Gallery {
     this.mark(-1);
     const sampler = model.sampler({ seed, schedule, steps, uncertainty, eta, batch: COUNT });
     try {
-      let next = 0;
       for await (const row of sampler.iterate({ signal })) {
-        // Rows may come faster than they can be drawn.
-        const now = performance.now();
-        if (now < next && !row.done) continue;
-        this.show(row);
-        next = now + Math.max(60, 5 * (performance.now() - now));
+        this.take(row);
+        if (row.done || this.#mayDraw()) this.draw();
       }
       for (const { button } of this.cells) button.disabled = false;
     } catch (error) {
@@ -49,7 +44,20 @@ export class Gallery {
     }
   }
 
-  show(row) {
+  // Rows may come faster than they can be drawn, and what drawing costs shows only in the frame
+  // after it: let it take a fourth of the time.
+  #next = 0;
+  #mayDraw() {
+    const start = performance.now();
+    if (start < this.#next) return false;
+    this.#next = Infinity;
+    requestAnimationFrame(() =>
+      requestAnimationFrame((now) => (this.#next = now + 3 * (now - start))),
+    );
+    return true;
+  }
+
+  take(row) {
     const { columns: T, frameStack: F, fields: C, steps } = row;
     this.moments = this.cells.map((_, b) => ({
       run: { F, C },
@@ -57,7 +65,6 @@ export class Gallery {
       frames: row.frames.slice(b * T, (b + 1) * T),
       tokens: row.tokens.slice(b * T * F * C, (b + 1) * T * F * C),
     }));
-    this.draw();
   }
 
   draw() {

@@ -84,7 +84,7 @@ export class Player {
     }
     // While rows come in, the thread has better things to do than to draw every frame.
     const filling = this.runs.some((run) => !run.done && !run.error);
-    if (!this.dirty || (filling && now - this.#drawn < 50)) return;
+    if (!this.dirty || (filling && now - this.#drawn < 80)) return;
     this.#drawn = now;
     this.dirty = false;
     this.draw();
