@@ -17,7 +17,7 @@ const settings = {
   steps,
   uncertainty,
   eta,
-  seed: Number(process.argv[2] ?? 7),
+  seed: Number(process.argv[2] ?? defaults.seed),
   sequence: Number(process.argv[3] ?? 0),
   ink: null,
 };

@@ -5,7 +5,7 @@ export const SCHEDULES = ['autoregressive', 'pyramid', 'full-sequence'];
 export const LIMITS = { steps: [4, 100], uncertainty: [0, 20], eta: [0, 1], seed: [0, 999999] };
 
 export const defaults = {
-  seed: 7,
+  seed: 17,
   sequence: 0, // of the seed: 0, or which character of the gallery
   schedule: 'pyramid',
   steps: 50,

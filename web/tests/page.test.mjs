@@ -7,7 +7,7 @@ import { servePage } from './serve.mjs';
 const server = await servePage();
 after(() => server.close());
 
-const WAIT = { timeout: 60_000 };
+const WAIT = { timeout: 180_000 };
 const browsers = [
   { name: 'Chromium', launch: () => launchChromium(['--disable-gpu']), force: true },
   { name: 'Firefox', launch: launchFirefox, force: true },
