@@ -12,7 +12,7 @@
  * @typedef {ArrayLike<number> | ReadonlyArray<ArrayLike<number>> | ReadonlyArray<Frame>} Values
  */
 /**
- * A frame by the names of its fields: { dx: 3, dy: -1, pen: 0 }
+ * A frame by the names of its fields: { x: 3, y: -21, pen: 0 }
  * @typedef {Record<string, number>} Frame
  */
 
