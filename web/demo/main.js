@@ -119,7 +119,7 @@ function start({ row = null } = {}) {
   say(ink ? 'Your strokes, continued live.' : 'Live: sampled here, now.');
   show(runs, { playing: row === null && !still.matches });
   saveState();
-  gallery.mark(gallery.seed === seed && !ink ? sequence : -1);
+  markGallery();
 
   Promise.all(runs.map((run) => run.fill(model, signal))).then(() => {
     if (signal.aborted) return;
@@ -315,6 +315,7 @@ function enterPen() {
 }
 
 function leavePen() {
+  if (main.element.querySelector('.pen-panel').contains(document.activeElement)) $('play').focus();
   penning = false;
   stage.classList.remove('penning');
   $('pen').setAttribute('aria-pressed', 'false');
@@ -336,6 +337,7 @@ function drawPen() {
   const ink = penInk();
   const run = new Run({ ...state, ink }, shapeOf(model));
   main.table.draw(run, 0, -1);
+  main.mark(run.columns, -1, -1);
   panel('go').disabled = !ink;
   panel('undo').disabled = !ink;
   main.element.querySelector('.pen-count').textContent = ink
@@ -367,11 +369,17 @@ const gallery = new Gallery({
   },
 });
 
+/** Marks the character in the gallery that the stage shows. */
+function markGallery() {
+  gallery.mark(gallery.seed === state.seed && !state.ink ? state.sequence : -1);
+}
+
 async function sampleGallery(seed) {
   $('more').disabled = true;
   try {
     const uncertainty = Math.min(state.uncertainty, state.steps);
     await gallery.sample(model, { ...state, seed, uncertainty });
+    markGallery();
   } catch (error) {
     say(trouble(error), { aloud: true, trouble: true });
   }

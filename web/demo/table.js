@@ -71,9 +71,9 @@ export class Table {
     const noise = rgb(colours.noise);
     for (let y = 0, i = 0; y < height; y++) {
       const m = Math.min(rows - 1, Math.floor((y * rows) / height));
-      const alpha = m <= now ? 255 : PLAN;
       for (let x = 0; x < width; x++, i += 4) {
-        const level = run.level(m, Math.floor((x * columns) / width));
+        const t = Math.floor((x * columns) / width);
+        const level = run.level(m, t);
         if (level > 1) {
           data[i + 3] = 0; // behind the end
           continue;
@@ -81,7 +81,7 @@ export class Table {
         const speck = STATIC[(x * 67 + y * 1493) & 4095] / 255 - 0.5;
         const mix = Math.min(1, Math.max(0, level + speck * level * 0.55));
         for (let c = 0; c < 3; c++) data[i + c] = clean[c] + (noise[c] - clean[c]) * mix;
-        data[i + 3] = alpha;
+        data[i + 3] = m <= now || t < run.kept ? 255 : PLAN;
       }
     }
     this.cells.getContext('2d').putImageData(this.image, 0, 0);

@@ -53,6 +53,7 @@ export function startTheme(button, onChange) {
     apply();
   });
   dark.addEventListener('change', apply);
+  window.addEventListener('load', apply); // WebKit runs modules before style sheets have come
   apply();
 }
 

@@ -91,6 +91,7 @@ export class View {
     const marks = [columns, selected, pinned].join();
     if (marks === this.marks) return;
     this.marks = marks;
+    this.table.canvas.setAttribute('aria-label', `Level table of ${columns} tokens`);
     this.buttons.forEach((button, t) => {
       button.hidden = t >= columns;
       button.setAttribute('aria-pressed', String(t === pinned));

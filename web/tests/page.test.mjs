@@ -94,6 +94,13 @@ const inked = (selector) => {
   return data.some((value, i) => i % 4 === 3 && value > 0);
 };
 
+/** Whether the ink on a canvas has the warm tones of the style sheet. */
+const tinted = (selector) => {
+  const canvas = document.querySelector(selector);
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return data.some((red, i) => i % 4 === 0 && data[i + 3] === 255 && red - data[i + 2] > 20);
+};
+
 /** Whether this browser has relaxed SIMD: does it know i8x16.relaxed_swizzle? */
 const hasRelaxed = () =>
   WebAssembly.validate(
@@ -116,7 +123,7 @@ for (const { name, launch, force } of browsers)
     it('opens with the recorded run and then loads the model', async () => {
       await visitor.open();
       await visitor.until(inked, '.sheet canvas');
-      await visitor.until(inked, '.table canvas');
+      await visitor.until(tinted, '.table canvas');
       await visitor.until(() => !document.querySelector('#pen').disabled);
       assert.match(await visitor.text('#engine'), /SIMD.* [\d.]+ MB loaded/);
     });
