@@ -39,12 +39,25 @@ static bool whole(double x, double most, const char *name) {
   return false;
 }
 
+// A number of each kind into *out; one that is left out (NaN) leaves the default there.
 static bool integer(double x, const char *name, int *out) {
-  if (isnan(x)) return *out = DF_DEFAULT, true;
-  return whole(x, INT32_MAX, name) && (*out = (int)x, true);
+  return isnan(x) || (whole(x, INT32_MAX, name) && (*out = (int)x, true));
 }
-
-static double number(double x) { return isnan(x) ? DF_DEFAULT : x; }
+static bool number(double x, const char *name, double *out) {
+  if (!isnan(x)) *out = x;
+  return true;
+}
+static bool truth(double x, const char *name, bool *out) {
+  if (!isnan(x)) *out = x != 0;
+  return true;
+}
+static bool word(double x, const char *name, uint32_t *out) {
+  if (isnan(x)) return true;
+  if (!whole(x, UINT32_MAX, name)) return false;
+  if (x >= 0) return *out = (uint32_t)x, true;
+  df_fail(&error, DF_BAD_ARGUMENT, "%s: expected 0 or more, found %g", name, x);
+  return false;
+}
 
 // ---- Model ----
 
@@ -86,31 +99,40 @@ EXPORT(const double *, field_numbers)(const df_model *m, int i) {
 
 // ---- Sampler ----
 
-// The order of df_sampler_options. length: 0 drawn, -1 unbounded.
+// Options that are numbers: X(kind, field of df_sampler_options, name in JavaScript). A new one is a
+// line here and one in web/src/check.js and types.js.
+#define OPTIONS(X)                                                                                 \
+  X(integer, batch, "batch")                                                                       \
+  X(integer, length, "length") /* 0: drawn, -1: unbounded */                                       \
+  X(integer, max_length, "maxLength")                                                              \
+  X(integer, schedule, "schedule")                                                                 \
+  X(integer, steps, "steps")                                                                       \
+  X(number, uncertainty, "uncertainty")                                                            \
+  X(number, eta, "eta")                                                                            \
+  X(truth, ancestral, "ancestral")                                                                 \
+  X(truth, posterior, "posterior")                                                                 \
+  X(integer, stabilization, "stabilization")                                                       \
+  X(word, first_sequence, "sequence")                                                              \
+  X(truth, allow_renoise, "allowRenoise")                                                          \
+  X(integer, table_rows, "tableRows")
+
+EXPORT(const char *, option_name)(int i) {
+#define X(kind, field, name) name,
+  static const char *const names[] = {OPTIONS(X)};
+#undef X
+  return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : NULL;
+}
+
+// numbers: in the order of OPTIONS, NaN where left out. table: with tableRows, else NULL.
 EXPORT(df_sampler *, sampler_create)
-(const df_model *m, double batch, double length, double max_length, double schedule, double steps,
- double uncertainty, double eta, int ancestral, int posterior, double stabilization, uint64_t seed,
- double first_sequence, const int32_t *table, int table_rows, int allow_renoise) {
+(const df_model *m, const double *numbers, uint64_t seed, const int32_t *table) {
   df_sampler_options o = df_sampler_defaults();
-  if (!integer(batch, "batch", &o.batch) || !integer(length, "length", &o.length) ||
-      !integer(max_length, "maxLength", &o.max_length) ||
-      !integer(schedule, "schedule", &o.schedule) || !integer(steps, "steps", &o.steps) ||
-      !integer(stabilization, "stabilization", &o.stabilization) ||
-      !whole(first_sequence, UINT32_MAX, "sequence"))
-    return NULL;
-  if (first_sequence < 0)
-    return df_fail(&error, DF_BAD_ARGUMENT, "sequence: expected 0 or more, found %g",
-                   first_sequence),
-           NULL;
-  o.uncertainty = number(uncertainty);
-  o.eta = number(eta);
-  o.ancestral = ancestral;
-  o.posterior = posterior;
+#define X(kind, field, name)                                                                       \
+  if (!kind(*numbers++, name, &o.field)) return NULL;
+  OPTIONS(X)
+#undef X
   o.seed = seed;
-  o.first_sequence = (uint32_t)first_sequence;
   o.table = table;
-  o.table_rows = table_rows;
-  o.allow_renoise = allow_renoise;
   df_sampler *s = NULL;
   return df_sampler_create(&s, m, &o, &error) ? NULL : s;
 }

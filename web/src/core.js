@@ -29,7 +29,9 @@ export class Engine {
   #samplers = new Map();
   #model = 0;
   /** @type {Schedule[]} */
-  #schedules = [];
+  #schedules;
+  /** Names of the sampler's options that are numbers, in the order of sampler_create. */
+  #options;
   /** @type {Defaults | undefined} */
   #defaults;
 
@@ -55,9 +57,8 @@ export class Engine {
     /** @type {any} */
     this.c = instance.exports;
     this.c._initialize?.();
-    for (let i = 0, at; (at = this.c.schedule_name(i)); i++) {
-      this.#schedules.push(/** @type {Schedule} */ (this.#text(at)));
-    }
+    this.#schedules = /** @type {Schedule[]} */ (this.#names(this.c.schedule_name));
+    this.#options = this.#names(this.c.option_name);
   }
 
   // ---- Memory. Growing it detaches all views, so they are made when they are needed. ----
@@ -74,6 +75,13 @@ export class Engine {
   #text(at) {
     const bytes = new Uint8Array(this.c.memory.buffer, at);
     return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+  }
+
+  /** @param {(i: number) => number} nameAt 0 past the end */
+  #names(nameAt) {
+    const names = [];
+    for (let i = 0, at; (at = nameAt(i)); i++) names.push(this.#text(at));
+    return names;
   }
 
   /**
@@ -187,41 +195,26 @@ export class Engine {
    * @param {SamplerOptions} options whose types were checked (sampler.js)
    */
   create(id, options) {
-    const {
-      batch = 1,
-      length,
-      maxLength,
-      schedule,
-      steps,
-      uncertainty,
-      eta,
-      stabilization,
-      sequence,
-    } = options;
-    const table = options.table && /** @type {Int32Array} */ (options.table);
-    // Numbers that are left out become NaN, which exports.c turns into the model's defaults.
-    const create = (/** @type {number} */ at) =>
+    const { length, table, schedule } = options;
+    /** @type {any} */
+    const given = { ...options };
+    if (length === 'drawn') given.length = 0;
+    if (length === Infinity) given.length = -1;
+    if (schedule !== undefined) given.schedule = this.#schedule(schedule);
+    if (table) given.tableRows = table.length / /** @type {number} */ (length);
+    const numbers = Float64Array.from(this.#options, (name) => Number(given[name])); // NaN: left out
+    const pieces = table ? [numbers, /** @type {Int32Array} */ (table)] : [numbers];
+    const at = this.#lend(pieces, (from) =>
       this.c.sampler_create(
         this.#model,
-        batch,
-        length === 'drawn' ? 0 : length === Infinity ? -1 : length,
-        maxLength,
-        schedule === undefined ? NaN : this.#schedule(schedule),
-        steps,
-        uncertainty,
-        eta,
-        options.ancestral ? 1 : 0,
-        options.posterior ? 1 : 0,
-        stabilization,
+        from,
         BigInt(options.seed ?? 0),
-        sequence ?? 0,
-        at,
-        table ? table.length / /** @type {number} */ (length) : 0,
-        options.allowRenoise ? 1 : 0,
-      );
-    const at = table ? this.#lend([table], create) : create(0);
+        table ? from + numbers.byteLength : 0,
+      ),
+    );
     if (!at) throw this.#error();
-    this.#samplers.set(id, { at, options, steps: steps ?? this.#defaults?.steps ?? 0, ms: 0 });
+    const steps = options.steps ?? this.#defaults?.steps ?? 0;
+    this.#samplers.set(id, { at, options, steps, ms: 0 });
   }
 
   /** @param {number} id */
