@@ -10,6 +10,7 @@ const kinds = {
   stabilization: 'number',
   batch: 'number',
   sequence: 'number',
+  ahead: 'number',
   schedule: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',
