@@ -119,7 +119,8 @@ typedef struct df_sampler_info {
   const int32_t *frames;   // (B, tokens) frames present by the estimate: 0 .. frame_stack
   const int32_t *lengths;  // (B) tokens of each sequence if known by now, else -1
   int64_t clean;           // tokens before this one are clean in all sequences: they may leave
-  int64_t cells;           // network passes (cells) so far
+  int64_t cells;           // network passes so far: cells of the table
+  int64_t batches;         // runs of the network so far, each of many cells
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);

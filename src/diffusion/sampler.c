@@ -269,7 +269,7 @@ void df_sampler_restart(df_sampler *s, uint64_t seed) {
   s->o.seed = seed;
   s->info.row = 0;
   s->info.first = 0;
-  s->info.cells = 0;
+  s->info.cells = s->info.batches = 0;
   df_wavefront_reset(s);
   for (int b = 0; b < s->B; b++) s->end[b] = s->end_shown[b] = -1;
   for (int b = 0; b < s->B; b++)

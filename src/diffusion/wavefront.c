@@ -337,6 +337,7 @@ df_status df_wavefront_run(df_sampler *s, df_error *error) {
     bool through;
     if ((status = collect(s, &n, &through, error)) || through) return status;
     if ((status = df_cell_run(s->runner, n, error))) return status;
+    s->info.batches++;
     for (int c = 0; c < n; c++) {
       df_error later;
       const bool now = s->cells[c].m == s->info.row;
