@@ -239,7 +239,7 @@ static const struct {
   double value, slope, value_floor, slope_floor;
 } functions[DF_UNARY_COUNT] = {
     [DF_AFFINE] = {"affine", -1e30f, 1e30f, 1, 1, 1e-7, 1e-37},
-    [DF_GELU] = {"gelu", -1e4f, 1e4f, 3, 1, 1.2e-38, 2e-7},
+    [DF_GELU] = {"gelu", -1e4f, 1e4f, 2, 1, 1.2e-38, 2e-7},
     [DF_SILU] = {"silu", -1e4f, 1e4f, 2, 1, 4e-37, 1e-7},
     [DF_RELU] = {"relu", -1e30f, 1e30f, 0, 0, 0, 0},
     [DF_ELU] = {"elu", -1e4f, 1e4f, 1.5, 1.5, 1.2e-38, 1.2e-38},

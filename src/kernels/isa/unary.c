@@ -14,16 +14,22 @@ static inline vec v_silu(vec x) {
   return v_div(v_max(v_set(-89), x), v_add(ONE, e));
 }
 
-// x Phi(x)
+// x Phi(x) = max(x, 0) - |x| Phi(-|x|), and x/2 + x^2 R(x^2) near 0
 static inline vec v_gelu(vec x) {
-  vec bell;
-  const vec tail = v_normal_tail(v_abs(x), &bell);
-  return v_mul(v_max(v_set(-14), x), v_pick(v_less(x, ZERO), tail, v_sub(ONE, tail)));
+  vec tail, bell;
+  const vec t = v_min(v_set(13.26f), v_abs(x)), xx = v_mul(x, x);
+  const vec far = v_sub(v_max(ZERO, x), v_normal_tail(t, &tail, &bell));
+  // R, relative error of the result 2^-27
+  vec r = v_fma(xx, v_set(0.0000971239642f), v_set(-0.00117361685f));
+  r = v_fma(xx, r, v_set(0.00996903051f));
+  r = v_fma(xx, r, v_set(-0.0664897859f));
+  r = v_fma(xx, r, v_set(0.398942262f));
+  return v_pick(v_less(t, v_set(0.875f)), v_fma(xx, r, v_mul(v_set(0.5f), x)), far);
 }
 
 static inline vec v_gelu_slope(vec x) {
-  vec bell;
-  const vec tail = v_normal_tail(v_abs(x), &bell);
+  vec tail, bell;
+  v_normal_tail(v_min(v_set(13.26f), v_abs(x)), &tail, &bell);
   const vec phi = v_mul(bell, v_set(0.39894228f)), t = v_max(v_set(-14), v_min(v_set(14), x));
   return v_fma(t, phi, v_pick(v_less(x, ZERO), tail, v_sub(ONE, tail)));
 }
