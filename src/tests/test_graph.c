@@ -92,6 +92,33 @@ CASE(gru) {
   df_tensor *gi = full(g, in, 0, rows, 3 * cols), *gh = full(g, in, 1, rows, 3 * cols);
   return df_gru_op(gi, gh, full(g, in, 2, rows, cols));
 }
+CASE(layer_norm) {
+  df_tensor *x = full(g, in, 0, rows, cols);
+  return df_layer_norm(x, fixed(g, in, 1, 1, cols), fixed(g, in, 2, 1, cols), 0.1f);
+}
+CASE(layer_norm_with_a_shift_only) {
+  return df_layer_norm(full(g, in, 0, rows, cols), NULL, fixed(g, in, 1, 1, cols), 0.1f);
+}
+CASE(layer_norm_of_columns) { // a view
+  return df_layer_norm(df_columns(full(g, in, 0, rows, cols + 4), 2, cols), NULL, NULL, 0.1f);
+}
+CASE(group_norm) {
+  df_tensor *x = full(g, in, 0, rows, 3 * cols);
+  return df_group_norm(x, 3, fixed(g, in, 1, 1, 3 * cols), fixed(g, in, 2, 1, 3 * cols), 0.1f);
+}
+CASE(rms_norm) { return df_rms_norm(full(g, in, 0, rows, cols), fixed(g, in, 1, 1, cols), 1e-3f); }
+CASE(softmax) { return df_softmax(full(g, in, 0, rows, cols), 1.5f); }
+CASE(attention_to_inputs) { // one head: queries of the batch, keys and values of everybody
+  df_tensor *q = full(g, in, 0, rows, cols), *k = fixed(g, in, 1, 7, cols);
+  df_tensor *scores = df_add(df_matmul_op(q, k, false, true), fixed(g, in, 2, 1, 7));
+  return df_matmul_op(df_softmax(scores, 0.7f), fixed(g, in, 3, 7, 3), false, false);
+}
+CASE(block_with_layer_norm) { // norm(x + W2 gelu(W1 x)), as in a transformer
+  df_tensor *x = full(g, in, 0, rows, cols);
+  df_tensor *h = df_linear_op(x, fixed(g, in, 1, 9, cols), NULL);
+  h = df_linear_op(df_unary_op(DF_GELU, 0, 0, h), fixed(g, in, 2, cols, 9), NULL);
+  return df_layer_norm(df_add(x, h), fixed(g, in, 3, 1, cols), NULL, 0.1f);
+}
 CASE(position_code) {
   (void)cols;
   return df_position_code(df_input(g, "t", rows, 1, true), 6);
@@ -139,6 +166,14 @@ static const op_case cases[] = {
     ROW(columns_as_result, 1, 0),
     ROW(concat, 1, 0),
     ROW(gru, 1, 0),
+    ROW(layer_norm, 1, 0),
+    ROW(layer_norm_with_a_shift_only, 1, 0),
+    ROW(layer_norm_of_columns, 1, 0),
+    ROW(group_norm, 1, 0),
+    ROW(rms_norm, 1, 0),
+    ROW(softmax, 1, 0),
+    ROW(attention_to_inputs, 1, 0),
+    ROW(block_with_layer_norm, 1, 0),
     ROW(position_code, 0, 0),
     ROW(stop_gradient, 1, 0),
 };
@@ -304,6 +339,30 @@ TEST(memory_of_finished_tensors_is_used_again) {
   }
   CHECK_INT(steps[0], 5); // W is packed once, product and GELU are one step
   CHECK_INT(steps[1], 41);
+  CHECK(bytes[0] == bytes[1]);
+}
+
+// Post-norm blocks of a transformer: x = norm(x + W2 relu(W1 x + b1) + b2). The sum is part of the second product,
+// scale and shift are part of the norm, and the norm runs where the product was.
+TEST(a_residual_block_with_a_norm_is_three_steps_in_the_memory_of_two) {
+  size_t bytes[2];
+  for (int with_norm = 0; with_norm < 2; with_norm++) {
+    df_graph *g = df_graph_create();
+    df_tensor *x = df_input(g, "x", 1, 64, true), *b = df_input(g, "b", 1, 64, false);
+    df_tensor *w1 = df_input(g, "w1", 64, 64, false), *w2 = df_input(g, "w2", 64, 64, false);
+    df_tensor *y = x;
+    for (int i = 0; i < 5; i++) {
+      df_tensor *h = df_unary_op(DF_RELU, 0, 0, df_linear_op(y, w1, b));
+      y = df_add(y, df_linear_op(h, w2, b));
+      if (with_norm) y = df_layer_norm(y, b, b, 1e-5f);
+    }
+    df_plan *plan = NULL;
+    CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 8}, &test_error));
+    CHECK_INT(df_plan_steps(plan), 2 + 5 * (with_norm ? 3 : 2)); // both weights are packed
+    bytes[with_norm] = df_plan_bytes(plan);
+    df_plan_free(plan);
+    df_graph_free(g);
+  }
   CHECK(bytes[0] == bytes[1]);
 }
 
