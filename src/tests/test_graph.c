@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
-#include "graph/graph.h"
+#include "nn/nn.h"
 #include "tests/test.h"
 
 enum { MAX_INPUTS = 4 };
@@ -433,6 +433,8 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
       {"columns 3 to 5 of (B, 4)", 3},
       {"concat", 4},
       {"expected a bias (1, 2)", 5},
+      {"layer norm: expected a shift (1, 4), found (1, 3)", 6},
+      {"group norm: 4 columns do not form 3 groups", 7},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
     df_graph *g = df_graph_create();
@@ -446,6 +448,8 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
     case 5:
       y = df_linear_op(x, df_input(g, "w", 2, 4, false), df_input(g, "b", 1, 3, false));
       break;
+    case 6: y = df_layer_norm(x, NULL, df_input(g, "b", 1, 3, false), 1e-5f); break;
+    case 7: y = df_group_norm(x, 3, NULL, NULL, 1e-5f); break;
     }
     CHECK(y == NULL);
     y = df_unary_op(DF_GELU, 0, 0, df_add(y, x)); // goes on without a crash
@@ -456,6 +460,60 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
     CHECK(plan == NULL);
     df_graph_free(g);
   }
+}
+
+TEST(norms_and_softmax_refuse_senseless_constants) {
+  for (int i = 0; i < 2; i++) {
+    df_graph *g = df_graph_create();
+    df_tensor *x = df_input(g, "x", 1, 4, true);
+    CHECK((i ? df_softmax(x, 0) : df_rms_norm(x, NULL, -1)) == NULL);
+    CHECK_INT(df_graph_error(g)->code, DF_BAD_ARGUMENT);
+    CHECK_TEXT(df_graph_error(g)->message, i ? "softmax: expected a scale above 0, found 0"
+                                             : "RMS norm: expected eps from 0 on, found -1");
+    df_graph_free(g);
+  }
+}
+
+TEST(layers_of_norms_start_as_the_norm_alone) {
+  df_params params = {0};
+  df_error error = {0};
+  df_tensor *y[3], *plain[3];
+  for (int pass = 0; pass < 2; pass++) { // declare, then use
+    df_graph *g = df_graph_create();
+    df_nn nn = {g, &params, &error};
+    df_tensor *x = df_input(g, "x", 1, 6, true);
+    y[0] = df_nn_layer_norm(&nn, x, 1e-5f, "norm1");
+    y[1] = df_nn_group_norm(&nn, x, 2, 1e-5f, "layers.0.norm");
+    y[2] = df_nn_rms_norm(&nn, x, 1e-5f, "rms");
+    plain[0] = df_layer_norm(x, NULL, NULL, 1e-5f);
+    plain[1] = df_group_norm(x, 2, NULL, NULL, 1e-5f);
+    plain[2] = df_rms_norm(x, NULL, 1e-5f);
+    if (pass == 0) {
+      static const char *const names[] = {"norm1.weight", "norm1.bias", "layers.0.norm.weight",
+                                          "layers.0.norm.bias", "rms.weight"};
+      REQUIRE(CHECK_INT(params.count, COUNT(names)));
+      for (int i = 0; i < COUNT(names); i++) {
+        CHECK_TEXT(params.items[i]->name, names[i]);
+        CHECK_INT(params.items[i]->cols, 6);
+        CHECK_INT(params.items[i]->dims, 1);
+      }
+      CHECK_OK(df_params_seal(&params, &test_error));
+      df_params_init(&params, 1);
+    } else {
+      df_plan *plan = NULL;
+      CHECK_OK(df_plan_create(&plan, g,
+                              (df_tensor *[]){y[0], y[1], y[2], plain[0], plain[1], plain[2]}, 6,
+                              &(df_plan_options){.batch = 3}, &test_error));
+      fill(df_plan_data(plan, x), 18, 0, false);
+      CHECK_OK(df_plan_run(plan, 3, &test_error));
+      for (int i = 0; i < 3; i++)
+        CHECK_FLOATS(df_plan_data(plan, y[i]), df_plan_data(plan, plain[i]), 18, 0);
+      df_plan_free(plan);
+    }
+    df_graph_free(g);
+  }
+  CHECK(!error.code);
+  df_params_free(&params);
 }
 
 static df_status build_all(df_graph **g, df_plan **plan) {

@@ -245,8 +245,8 @@ static const struct {
     [DF_SILU] = {"silu", -1e4f, 1e4f, 2, 1, 4e-37, 1e-7},
     [DF_RELU] = {"relu", -1e30f, 1e30f, 0, 0, 0, 0},
     [DF_ELU] = {"elu", -1e4f, 1e4f, 1.5, 1.5, 1.2e-38, 1.2e-38},
-    [DF_SIGMOID] = {"sigmoid", -1e4f, 1e4f, 2, 3, 1.2e-38, 2e-38},
-    [DF_TANH] = {"tanh", -1e4f, 1e4f, 2, 3, 1.2e-38, 5e-38},
+    [DF_SIGMOID] = {"sigmoid", -1e4f, 1e4f, 2, 2, 1.2e-38, 1.2e-38},
+    [DF_TANH] = {"tanh", -1e4f, 1e4f, 2, 2, 1.2e-38, 5e-38},
     [DF_EXP] = {"exp", -200, 88.7f, 1.5, 1.5, 3e-45, 3e-45},
     [DF_SOFTPLUS] = {"softplus", -1e4f, 1e4f, 1.5, 2, 1.2e-38, 1.2e-38},
     [DF_SQUARE] = {"square", -1e18f, 1e18f, 0.5, 0, 1e-37, 0},
@@ -297,6 +297,8 @@ TEST(functions_are_as_exact_as_stated) {
         if (dx1 > 0 && de / dx1 > worst[1]) worst[1] = de / dx1;
       }
       DURING("%s, %s", K->name, functions[f].name);
+      if (getenv("UNITS"))
+        printf("%s: %s %.2f %.2f\n", K->name, functions[f].name, worst[0], worst[1]);
       // A bound that could be far tighter is not a bound.
       if (functions[f].value > 1) CHECK(worst[0] > functions[f].value / 3);
     }
@@ -738,6 +740,35 @@ TEST(gru_agrees_with_the_reference) {
           CHECK(same_bits(alone.x, d.x + i * d.row, 7 * n));
           FREE(gi, gh, h, dy, y, y0, d, d0, alone);
         }
+}
+
+// Units of the last place of the larger of |h| and |gi_c| + |gh_c|, not of the result: both gi_c + r gh_c and
+// (1 - u) c + u h may cancel.
+TEST(gru_is_as_exact_as_stated) {
+  enum { ROWS = 64, N = 256 };
+  EACH_TABLE(K) {
+    double worst = 0;
+    for (float scale = 1e-3f; scale < 200; scale *= 10)
+      for (float state = 1e-3f; state < 2; state *= 10) {
+        DURING("%s, gates up to %g, state up to %g", K->name, (double)scale, (double)state);
+        matrix gi = random_matrix(ROWS, 3 * N, 0, scale), gh = random_matrix(ROWS, 3 * N, 0, scale);
+        matrix h = random_matrix(ROWS, N, 0, state), y = copy_of(h), y0 = copy_of(h);
+        K->gru(ROWS, N, gi.x, gi.row, gh.x, gh.row, h.x, N, y.x, N);
+        reference()->gru(ROWS, N, gi.x, gi.row, gh.x, gh.row, h.x, N, y0.x, N);
+        for (int i = 0; i < ROWS; i++)
+          for (int j = 0; j < N; j++) {
+            const float a = gi.x[i * gi.row + 2 * N + j], b = gh.x[i * gh.row + 2 * N + j];
+            const double size = fmax(fabsf(h.x[i * N + j]), fabs((double)a) + fabs((double)b));
+            const double e = units(y.x[i * N + j], y0.x[i * N + j], size);
+            CHECK(e <= 2.5); // the reference is rounded too
+            worst = fmax(worst, e);
+          }
+        FREE(gi, gh, h, y, y0);
+      }
+    DURING("%s", K->name);
+    if (getenv("UNITS")) printf("%s: gru %.2f\n", K->name, worst);
+    CHECK(worst > 0.7);
+  }
 }
 
 // L = sum of dy y. Each input is moved by +-e; d says what should happen.

@@ -48,18 +48,14 @@ static inline vec v_silu_slope(vec x) {
   return v_mul(s, v_fma(x, rest, ONE));
 }
 
+// e / (1 + e)^2, e = e^-|x|
 static inline vec v_sigmoid_slope(vec x) {
-  vec rest;
-  const vec s = v_sigmoids(v_max(v_set(-87), v_min(v_set(87), x)), &rest);
-  return v_mul(s, rest);
+  const vec e = v_exp_between(v_max(v_set(-88), v_sub(ZERO, v_abs(x))));
+  return v_div(e, v_fma(e, v_add(v_set(2), e), ONE));
 }
 
-// 1 - tanh(x)^2 = 4 e / (1 + e)^2, e = e^(-2 |x|)
-static inline vec v_tanh_slope(vec x) {
-  const vec t = v_min(v_set(44), v_abs(x));
-  const vec e = v_exp_between(v_mul(v_set(-2), t)), d = v_div(v_set(2), v_add(ONE, e));
-  return v_mul(v_mul(e, d), d);
-}
+// tanh(x) = 2 sigmoid(2 x) - 1
+static inline vec v_tanh_slope(vec x) { return v_mul(v_set(4), v_sigmoid_slope(v_add(x, x))); }
 
 static inline vec v_elu(vec x) {
   return v_pick(v_less(ZERO, x), x, v_expm1_between(v_max(v_set(-30), v_min(ZERO, x))));
