@@ -1,8 +1,6 @@
 // Every table against the reference, over sizes at which every tile and tail runs. Matrices have gaps
 // between their rows, filled with a number that must survive, and end with their last row, so that
 // the sanitizers see a read or a write behind it.
-#include <stdlib.h>
-
 #include "base/random.h"
 #include "kernels/kernels.h"
 #include "tests/test.h"
@@ -77,6 +75,18 @@ static bool check_matrix(const matrix *a, const matrix *b, double tol, double pa
 
 static bool same_bits(const float *a, const float *b, int n) {
   return memcmp(a, b, (size_t)n * sizeof *a) == 0;
+}
+
+// |a - b| in units of the last place of `size`
+static double units(double a, double b, double size) { return fabs(a - b) / ldexp(size, -23); }
+
+// The largest errors found; kernels/README.md has them and the command.
+static void print_units(const df_kernels *K, const char *what, double value, double other) {
+#ifdef DF_UNITS
+  printf("%-8s %-20s %.2f %.2f\n", K->name, what, value, other);
+#else
+  (void)K, (void)what, (void)value, (void)other;
+#endif
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------
@@ -297,8 +307,7 @@ TEST(functions_are_as_exact_as_stated) {
         if (dx1 > 0 && de / dx1 > worst[1]) worst[1] = de / dx1;
       }
       DURING("%s, %s", K->name, functions[f].name);
-      if (getenv("UNITS"))
-        printf("%s: %s %.2f %.2f\n", K->name, functions[f].name, worst[0], worst[1]);
+      print_units(K, functions[f].name, worst[0], worst[1]);
       // A bound that could be far tighter is not a bound.
       if (functions[f].value > 1) CHECK(worst[0] > functions[f].value / 3);
     }
@@ -464,9 +473,6 @@ static df_norm norm_of(const matrix *x, const matrix *scale, const matrix *shift
                    .y_row = y->row};
 }
 
-// |a - b| in units of the last place of `size`
-static double units(double a, double b, double size) { return fabs(a - b) / ldexp(size, -23); }
-
 TEST(normalisations_agree_with_the_reference) {
   EACH_TABLE(K)
   for (int n = 1; n <= 150; n += n < 34 ? 1 : 29)
@@ -525,10 +531,11 @@ TEST(normalisations_agree_with_the_reference) {
 
 // Units of the last place: of the result for an RMS norm; for a layer norm of max(1, |u|), u the result without
 // scale and shift, because x - mean has lost what it has lost when it is near 0. Rows may lie far from 0.
+// Of dx, a difference: of the largest |scale dy| of the row over the square root, times max(1, |u|).
 TEST(normalisations_are_as_exact_as_stated) {
   static const int sizes[] = {2, 3, 7, 16, 33, 64, 100, 256, 512, 1024, 3072};
   EACH_TABLE(K) {
-    double worst[2] = {0, 0};
+    double worst[2] = {0, 0}, worst_grad[2] = {0, 0};
     for (int s = 0; s < COUNT(sizes); s++)
       for (int centred = 0; centred < 2; centred++)
         for (float offset = 0; offset <= 1000; offset = offset ? 10 * offset : 1) {
@@ -545,12 +552,36 @@ TEST(normalisations_are_as_exact_as_stated) {
             const double size = centred ? fmax(1, fabsf(y0.x[i])) : fabsf(y0.x[i]);
             const double e = units(y.x[i], y0.x[i], size);
             CHECK_NEAR(y.x[i], y0.x[i], 2.5 * ldexp(size, -23)); // the reference is rounded too
-            if (e > worst[centred]) worst[centred] = e;
+            worst[centred] = fmax(worst[centred], e);
           }
-          FREE(x, y, y0, scale);
+          matrix dy = random_matrix(rows, n, 0, 1), u = copy_of(y0);
+          p.scale = NULL;
+          p.y = u.x;
+          reference()->norm(&p);
+          p.scale = scale.x;
+          p.y = y0.x;
+          reference()->norm_grad(&p, dy.x, n);
+          p.y = y.x;
+          K->norm_grad(&p, dy.x, n);
+          for (int i = 0; i < rows; i++) {
+            double mean = 0, squares = 0, largest = 0;
+            const float *row = x.x + i * n;
+            for (int j = 0; centred && j < n; j++) mean += row[j] / (double)n;
+            for (int j = 0; j < n; j++) squares += (row[j] - mean) * (row[j] - mean) / n;
+            for (int j = 0; j < n; j++)
+              largest = fmax(largest, fabsf(scale.x[j] * dy.x[i * n + j]));
+            for (int j = i * n; j < (i + 1) * n; j++) {
+              const double size = largest / sqrt(squares + 1e-5) * fmax(1, fabsf(u.x[j]));
+              const double e = units(y.x[j], y0.x[j], size);
+              CHECK(e <= 2.5);
+              worst_grad[centred] = fmax(worst_grad[centred], e);
+            }
+          }
+          FREE(x, y, y0, scale, dy, u);
         }
     DURING("%s", K->name);
-    if (getenv("UNITS")) printf("%s: norm %.2f %.2f\n", K->name, worst[0], worst[1]);
+    print_units(K, "RMS norm, dx", worst[0], worst_grad[0]);
+    print_units(K, "layer norm, dx", worst[1], worst_grad[1]);
     CHECK(worst[0] > 0.7 && worst[1] > 0.7); // a bound that could be far tighter is not a bound
   }
 }
@@ -624,11 +655,12 @@ TEST(softmax_agrees_with_the_reference) {
 }
 
 // Units of the last place of the row's largest result; of a result itself, one more for every 1 that scale x lies
-// under its largest, for x - largest and its product with scale are rounded at their own size.
+// under its largest, for x - largest and its product with scale are rounded at their own size. Of dx: of scale y
+// times the largest |dy|.
 TEST(softmax_is_as_exact_as_stated) {
   static const int sizes[] = {2, 3, 7, 16, 33, 64, 100, 256, 1024, 4096};
   EACH_TABLE(K) {
-    double worst[2] = {0, 0};
+    double worst[2] = {0, 0}, worst_grad = 0;
     for (int s = 0; s < COUNT(sizes); s++)
       for (float range = 1; range < 100; range *= 3) {
         const int n = sizes[s], rows = 16;
@@ -652,10 +684,21 @@ TEST(softmax_is_as_exact_as_stated) {
             worst[1] = fmax(worst[1], own - below);
           }
         }
-        FREE(x, y, y0);
+        matrix dy = random_matrix(rows, n, 0, 1), dx = copy_of(x), dx0 = copy_of(x);
+        K->softmax_grad(factor, rows, n, y.x, n, dy.x, n, dx.x, n);
+        reference()->softmax_grad(factor, rows, n, y.x, n, dy.x, n, dx0.x, n);
+        for (int i = 0; i < rows * n; i++) {
+          const double size = factor * y.x[i];
+          if (size < 1e-30) continue;
+          const double e = units(dx.x[i], dx0.x[i], size);
+          CHECK(e <= 2.5);
+          worst_grad = fmax(worst_grad, e);
+        }
+        FREE(x, y, y0, dy, dx, dx0);
       }
     DURING("%s", K->name);
-    if (getenv("UNITS")) printf("%s: softmax %.2f %.2f\n", K->name, worst[0], worst[1]);
+    print_units(K, "softmax", worst[0], worst[1]);
+    print_units(K, "softmax, dx", worst_grad, 0);
     CHECK(worst[0] > 0.7 && worst[1] > 0.7);
   }
 }
@@ -766,7 +809,7 @@ TEST(gru_is_as_exact_as_stated) {
         FREE(gi, gh, h, y, y0);
       }
     DURING("%s", K->name);
-    if (getenv("UNITS")) printf("%s: gru %.2f\n", K->name, worst);
+    print_units(K, "gru", worst, 0);
     CHECK(worst > 0.7);
   }
 }

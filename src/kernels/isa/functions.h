@@ -1,4 +1,4 @@
-// exp, sigmoid, tanh, the normal distribution and log1p on vectors. Errors are for normal results and
+// exp, sigmoid, tanh, the bell of the normal distribution and log1p on vectors. Errors are for normal results and
 // are held to by tests/test_kernels.c; smaller results may be rounded to 0. NaN stays NaN.
 #ifndef DF_KERNELS_ISA_FUNCTIONS_H
 #define DF_KERNELS_ISA_FUNCTIONS_H
@@ -79,31 +79,15 @@ static inline vec v_log1p_between(vec e) {
   return v_pick(small, v_add(f, low), v_add(v_add(low, f), v_set(0.69314718056f)));
 }
 
-// The normal distribution at -t, 0 <= t <= 13.26, where e^(-t^2/2) has become 0: returns t Phi(-t), 2 ulp from
-// t = 0.8 on (nearer to 0 terms of g cancel), and sets *bell = e^(-t^2/2) and *tail = Phi(-t).
-static inline vec v_normal_tail(vec t, vec *tail, vec *bell) {
+// The bell e^(-t^2/2) = (1 + p) *scale for 0 <= t <= 13.26, where it has become 0: returns p.
+static inline vec v_bell(vec t, vec *scale) {
   // t^2 = high^2 + (t - high)(t + high), high^2 exact: an error in t^2 would grow by t^2 in e^-t^2/2.
-  const vec high = v_bits(t, 0xfffff000u), half = v_set(-0.5f);
-  const vec low = v_mul(half, v_mul(v_sub(t, high), v_add(t, high)));
+  const vec high = v_bits(t, 0xfffff000u), half = v_mul(v_set(-0.5f), high);
+  const vec low = v_mul(v_sub(t, high), v_fma(v_set(-0.5f), t, half));
   vec bits, n;
-  const vec p = v_reduce(v_mul(half, v_mul(high, high)), low, &bits, &n), scale = v_exponent(bits);
-  // g = (t + 2) Phi(-t) e^(t^2/2), a polynomial in w = 2 / (t + 2), relative error 2^-25. With w taken from
-  // u = t / (t + 2) an error of u hardly counts where t is large: u g, t Phi(-t) e^(t^2/2), becomes constant there.
-  const vec u = v_div(t, v_add(t, v_set(2))), w = v_sub(v_set(1), u);
-  vec g = v_fma(w, v_set(-0.0709425956f), v_set(0.333647639f));
-  g = v_fma(w, g, v_set(-0.519420326f));
-  g = v_fma(w, g, v_set(0.0273988806f));
-  g = v_fma(w, g, v_set(0.846924961f));
-  g = v_fma(w, g, v_set(-0.901587605f));
-  g = v_fma(w, g, v_set(0.141908854f));
-  g = v_fma(w, g, v_set(0.0367187522f));
-  g = v_fma(w, g, v_set(0.308142245f));
-  g = v_fma(w, g, v_set(0.398243845f));
-  g = v_fma(w, g, v_set(0.398965329f));
-  const vec ge = v_mul(v_fma(g, p, g), scale);
-  *bell = v_mul(v_add(v_set(1), p), scale);
-  *tail = v_mul(ge, v_mul(w, v_set(0.5f)));
-  return v_mul(u, ge);
+  const vec p = v_reduce(v_mul(half, high), low, &bits, &n);
+  *scale = v_exponent(bits);
+  return p;
 }
 
 #endif

@@ -14,24 +14,47 @@ static inline vec v_silu(vec x) {
   return v_div(v_max(v_set(-89), x), v_add(ONE, e));
 }
 
-// x Phi(x) = max(x, 0) - |x| Phi(-|x|), and x/2 + x^2 R(x^2) near 0
+// x Phi(x) = max(x, 0) - t Phi(-t), t = |x|; near 0 x/2 + x^2 R(x^2)
 static inline vec v_gelu(vec x) {
-  vec tail, bell;
   const vec t = v_min(v_set(13.26f), v_abs(x)), xx = v_mul(x, x);
-  const vec far = v_sub(v_max(ZERO, x), v_normal_tail(t, &tail, &bell));
-  // R, relative error of the result 2^-27
-  vec r = v_fma(xx, v_set(0.0000971239642f), v_set(-0.00117361685f));
-  r = v_fma(xx, r, v_set(0.00996903051f));
-  r = v_fma(xx, r, v_set(-0.0664897859f));
-  r = v_fma(xx, r, v_set(0.398942262f));
-  return v_pick(v_less(t, v_set(0.875f)), v_fma(xx, r, v_mul(v_set(0.5f), x)), far);
+  // g = (t + 2) Phi(-t) e^(t^2/2) as a polynomial in w = 2 / (t + 2), relative error 2^-26 from t = 0.94 on. With w
+  // taken from u = t / (t + 2) an error of u hardly counts where t is large: there u g becomes constant.
+  const vec u = v_div(t, v_add(t, v_set(2))), w = v_sub(ONE, u);
+  vec g = v_fma(w, v_set(0.122235738f), v_set(-0.640963256f));
+  g = v_fma(w, g, v_set(1.26260054f));
+  g = v_fma(w, g, v_set(-1.06039703f));
+  g = v_fma(w, g, v_set(0.178342745f));
+  g = v_fma(w, g, v_set(0.0322053023f));
+  g = v_fma(w, g, v_set(0.308326691f));
+  g = v_fma(w, g, v_set(0.398259163f));
+  g = v_fma(w, g, v_set(0.398963988f));
+  vec scale;
+  const vec p = v_bell(t, &scale);
+  const vec far = v_fnma(u, v_mul(v_fma(g, p, g), scale), v_max(ZERO, x));
+  // R, relative error of the result 2^-26
+  vec r = v_fma(xx, v_set(9.35669159e-05f), v_set(-0.00116725138f));
+  r = v_fma(xx, r, v_set(0.00996518321f));
+  r = v_fma(xx, r, v_set(-0.0664888993f));
+  r = v_fma(xx, r, v_set(0.398942202f));
+  return v_pick(v_less(t, v_set(0.9375f)), v_fma(xx, r, v_mul(v_set(0.5f), x)), far);
 }
 
+// Phi(x) + x phi(x)
 static inline vec v_gelu_slope(vec x) {
-  vec tail, bell;
-  v_normal_tail(v_min(v_set(13.26f), v_abs(x)), &tail, &bell);
-  const vec phi = v_mul(bell, v_set(0.39894228f)), t = v_max(v_set(-14), v_min(v_set(14), x));
-  return v_fma(t, phi, v_pick(v_less(x, ZERO), tail, v_sub(ONE, tail)));
+  const vec t = v_min(v_set(13.26f), v_abs(x));
+  vec scale;
+  const vec p = v_bell(t, &scale), bell = v_fma(scale, p, scale);
+  // Phi(-t) = w g e^(-t^2/2), w = 2.5 / (t + 2.5), absolute error 2^-26
+  const vec w = v_div(v_set(2.5f), v_add(t, v_set(2.5f)));
+  vec g = v_fma(w, v_set(-0.009110393f), v_set(0.0981998295f));
+  g = v_fma(w, g, v_set(-0.333811581f));
+  g = v_fma(w, g, v_set(0.418671072f));
+  g = v_fma(w, g, v_set(-0.0306342002f));
+  g = v_fma(w, g, v_set(0.201522186f));
+  g = v_fma(w, g, v_set(0.155163094f));
+  const vec tail = v_mul(bell, v_mul(w, g)), phi = v_mul(bell, v_set(0.39894228f));
+  const vec within = v_max(v_set(-14), v_min(v_set(14), x));
+  return v_fma(within, phi, v_pick(v_less(x, ZERO), tail, v_sub(ONE, tail)));
 }
 
 // s = 1 / (1 + e^-x) and 1 - s, each with a small relative error where |x| <= 87
