@@ -656,7 +656,7 @@ TEST(softmax_agrees_with_the_reference) {
 
 // Units of the last place of the row's largest result; of a result itself, one more for every 1 that scale x lies
 // under its largest, for x - largest and its product with scale are rounded at their own size. Of dx: of scale y
-// times the largest |dy|.
+// times the bound of |dy|, 1.
 TEST(softmax_is_as_exact_as_stated) {
   static const int sizes[] = {2, 3, 7, 16, 33, 64, 100, 256, 1024, 4096};
   EACH_TABLE(K) {
