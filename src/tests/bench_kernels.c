@@ -223,6 +223,14 @@ static void elementwise(void) {
   LINE("add row", K->binary(DF_ADD, ROWS, COLS, x, COLS, 1, z, 0, 1, y, COLS));
   LINE("sum_rows", K->sum_rows(ROWS, COLS, x, COLS, y));
   LINE("sum_cols", K->sum_cols(ROWS, COLS, x, COLS, y, 1));
+  const df_norm norm = {ROWS, COLS, 1, true, 1e-5f, x, COLS, x + ELEMENTS, x, y, COLS},
+                rms = {ROWS, COLS, 1, false, 1e-5f, x, COLS, x + ELEMENTS, NULL, y, COLS};
+  LINE("layer norm", K->norm(&norm));
+  LINE("layer norm grad", K->norm_grad(&norm, z, COLS));
+  LINE("RMS norm", K->norm(&rms));
+  LINE("RMS norm grad", K->norm_grad(&rms, z, COLS));
+  LINE("softmax", K->softmax(0.125f, ROWS, COLS, x, COLS, y, COLS));
+  LINE("softmax grad", K->softmax_grad(0.125f, ROWS, COLS, y, COLS, x, COLS, z, COLS));
   LINE("gru", K->gru(ROWS, COLS, x, 3 * COLS, y, 3 * COLS, z, COLS, z + ELEMENTS, COLS));
   LINE("gru grad",
        K->gru_grad(ROWS, COLS, x, 3 * COLS, y, 3 * COLS, x, COLS, x, COLS, z, 7 * COLS));
