@@ -1,8 +1,8 @@
 // Matrix product: C = act(A B + bias + residual).
 //
-// B is packed into panels of two vectors, [n / PANEL][k][PANEL], the last one filled up with zeros. A
-// tile of C, ROWS x PANEL, stays in registers while k runs over a block; then it goes back to C, from
-// where the next block continues. A tile's rows of A are first copied to the stack, so that the inner
+// B is packed in the order of use: blocks of k, in each the panels of two vectors, the last one filled up
+// with zeros: [block][n / PANEL][k of the block][PANEL]. A tile of C, ROWS x PANEL, stays in registers
+// while k runs over a block; then it goes back to C, from where the next block continues. A tile's rows of A are first copied to the stack, so that the inner
 // loop needs one pointer for all of them and no cache set is asked for more lines than it has.
 //
 // An entry of C is one chain of v_fma from residual + bias, over k in ascending order, in all tiles:
@@ -34,26 +34,38 @@ size_t DF_K(packed_size)(int n, int k) {
   return (size_t)((n + PANEL - 1) / PANEL) * PANEL * (size_t)k;
 }
 
+// B[k, cols], cols <= PANEL
+static void pack_panel(int cols, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                       float *packed) {
+  if (b_col == 1) {
+    for (int i = 0; i < k; i++, b += b_row, packed += PANEL) {
+      v_store(packed, v_get(b, cols));
+      v_store(packed + WIDTH, cols > WIDTH ? v_get(b + WIDTH, cols - WIDTH) : v_set(0));
+    }
+    return;
+  }
+  // A transpose, in pieces that fit L1 on both sides
+  for (int i = 0; i < k; i += 16) {
+    const int end = k - i < 16 ? k : i + 16;
+    for (int c = 0; c < cols; c++)
+      for (int l = i; l < end; l++) packed[l * PANEL + c] = b[l * b_row + c * b_col];
+    for (int c = cols; c < PANEL; c++)
+      for (int l = i; l < end; l++) packed[l * PANEL + c] = 0;
+  }
+}
+
+// k is shared out evenly, so that no block is much shorter than the others.
+static int block_count(int k) { return k > BLOCK ? (k - 1) / BLOCK + 1 : 1; }
+static int block_size(int k, int block) {
+  const int blocks = block_count(k);
+  return k / blocks + (block < k % blocks);
+}
+
 void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed) {
-  for (int j = 0; j < n; j += PANEL, packed += (ptrdiff_t)k * PANEL) {
-    const int cols = n - j < PANEL ? n - j : PANEL;
-    const float *at = b + j * b_col;
-    if (b_col == 1) {
-      for (int i = 0; i < k; i++) {
-        v_store(packed + i * PANEL, v_get(at + i * b_row, cols));
-        v_store(packed + i * PANEL + WIDTH,
-                cols > WIDTH ? v_get(at + i * b_row + WIDTH, cols - WIDTH) : v_set(0));
-      }
-      continue;
-    }
-    // A transpose, in pieces that fit L1 on both sides
-    for (int i = 0; i < k; i += 16) {
-      const int end = k - i < 16 ? k : i + 16;
-      for (int c = 0; c < cols; c++)
-        for (int l = i; l < end; l++) packed[l * PANEL + c] = at[l * b_row + c * b_col];
-      for (int c = cols; c < PANEL; c++)
-        for (int l = i; l < end; l++) packed[l * PANEL + c] = 0;
-    }
+  for (int block = 0, size; block < block_count(k); block++, b += size * b_row) {
+    size = block_size(k, block);
+    for (int j = 0; j < n; j += PANEL, packed += (ptrdiff_t)size * PANEL)
+      pack_panel(n - j < PANEL ? n - j : PANEL, size, b + j * b_col, b_row, b_col, packed);
   }
 }
 
@@ -240,23 +252,21 @@ static int copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_
 void DF_K(matmul)(const df_matmul *p) {
   float copy[A_SHORT * A_LONG];
   const int full = p->n / PANEL, panels = full + (p->n % PANEL > 0);
-  // Rows and k are shared out evenly, so that no tile or block is much smaller
-  // than the others.
-  const int tiles = (p->m + ROWS - 1) / ROWS, blocks = p->k > BLOCK ? (p->k - 1) / BLOCK + 1 : 1;
-  const ptrdiff_t panel = (ptrdiff_t)p->k * PANEL;
+  // Rows are shared out evenly, too.
+  const int tiles = (p->m + ROWS - 1) / ROWS, blocks = block_count(p->k);
 
   for (int block = 0, l = 0, k; block < blocks; block++, l += k) {
-    k = p->k / blocks + (block < p->k % blocks);
+    k = block_size(p->k, block);
+    const ptrdiff_t panel = (ptrdiff_t)k * PANEL;
     const float *const source = block ? p->c : p->residual;
     const float *const bias = block ? NULL : p->bias;
     const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
-    const float *const b_block = p->b + (ptrdiff_t)l * PANEL;
+    const float *const b_block = p->b + (ptrdiff_t)l * panels * PANEL;
 
     for (int group = 0; group < panels; group += GROUP) {
       const int end = panels - group > GROUP ? group + GROUP : panels;
       const int full_end = end < full ? end : full;
-      // The panels after these, or those of the next block
-      const float *const next = b_block + (end < panels ? end * panel : (ptrdiff_t)k * PANEL);
+      const float *const next = b_block + end * panel; // the next group, maybe of the next block
 
       for (int tile = 0, i = 0, rows; tile < tiles; tile++, i += rows) {
         rows = p->m / tiles + (tile < p->m % tiles);
