@@ -155,6 +155,12 @@ static const limit limits[] = {
     seconds /= calls_;                                                                             \
   } while (0)
 
+// V8 compiles twice, first fast and then well.
+#define WARM(call)                                                                                 \
+  do {                                                                                             \
+    for (const double start_ = now(); now() - start_ < 2e-2;) call;                                \
+  } while (0)
+
 // What the machine allows just now, in GFLOP/s, for m rows and the packed B of n columns.
 static double limit_now(const df_kernels *K, int m, int n, int k, const float *b) {
   const limit *l = limits;
@@ -234,9 +240,7 @@ static void products(const char *title, bool transposed, int count, const int (*
                              .residual_row = n,
                              .c = c,
                              .c_row = n};
-        // V8 compiles twice, first fast and then well.
-        const double start = now();
-        while (r == 0 && now() - start < 2e-2) run(K, &p, b, packed[t]);
+        if (r == 0) WARM(run(K, &p, b, packed[t]));
         const double before = limit_now(K, m, n, k, packed[t]);
         double seconds;
         TIMED(seconds, run(K, &p, b, packed[t]));
@@ -275,6 +279,10 @@ static void elementwise(void) {
 #define LINE(label, call)                                                                          \
   do {                                                                                             \
     double seconds[TABLES][ROUNDS];                                                                \
+    WARM(for (int t = 0; t < table_count; t++) {                                                   \
+      const df_kernels *K = tables[t];                                                             \
+      call;                                                                                        \
+    });                                                                                            \
     for (int r = 0; r < ROUNDS; r++)                                                               \
       for (int t = 0; t < table_count; t++) {                                                      \
         const df_kernels *K = tables[t];                                                           \

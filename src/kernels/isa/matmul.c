@@ -246,10 +246,17 @@ static int copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_
   return 0;
 }
 
+// Rows of the next tile of `left` rows. They are shared out evenly, too.
+static int tile_rows(int left) {
+  // Three rows have six sums, too few for v_fma's latency; two and one take several panels at once.
+  if (DF_IS(relaxed) && left == 3) return 2;
+  const int tiles = (left + ROWS - 1) / ROWS;
+  return (left + tiles - 1) / tiles;
+}
+
 void DF_K(matmul)(const df_matmul *p) {
   float copy[A_SHORT * A_LONG];
   const int full = p->n / PANEL, panels = full + (p->n % PANEL > 0);
-  // Rows are shared out evenly, too.
   const int tiles = (p->m + ROWS - 1) / ROWS, blocks = block_count(p->k);
   const int group_size = p->m == 1 ? panels : GROUP;
 
@@ -265,8 +272,8 @@ void DF_K(matmul)(const df_matmul *p) {
       const int end = panels - group > group_size ? group + group_size : panels;
       const float *const next = b_block + end * panel; // the next group, maybe of the next block
 
-      for (int tile = 0, i = 0, rows; tile < tiles; tile++, i += rows) {
-        rows = p->m / tiles + (tile < p->m % tiles);
+      for (int tile = 0, i = 0, rows; i < p->m; tile++, i += rows) {
+        rows = tile_rows(p->m - i);
         const float *a = p->a + i * p->a_row + l * p->a_col;
         int turned = 0;
         if (rows > 1 || p->a_col != 1) {
