@@ -2,8 +2,9 @@
 //
 // B is packed in the order of use: blocks of k, in each the panels of two vectors, the last one filled up
 // with zeros: [block][n / PANEL][k of the block][PANEL]. A tile of C, ROWS x PANEL, stays in registers
-// while k runs over a block; then it goes back to C, from where the next block continues. A tile's rows of A are first copied to the stack, so that the inner
-// loop needs one pointer for all of them and no cache set is asked for more lines than it has.
+// while k runs over a block; then it goes back to C, from where the next block continues. A tile's rows of
+// A are first copied to the stack, so that the inner loop needs one pointer for all of them and no cache
+// set is asked for more lines than it has.
 //
 // An entry of C is one chain of v_fma from residual + bias, over k in ascending order, in all tiles:
 // neither the other rows nor the place in the matrix can change a bit of it.
