@@ -2,6 +2,9 @@
 /** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
+/** Bytes of a model's file that stand in wasm memory before they are in their place. */
+const STAGE = 1 << 16;
+
 /**
  * What a model tells of itself when it is opened.
  * @typedef {object} Facts
@@ -19,6 +22,18 @@ import { DfError, badArgument } from './errors.js';
  * @property {Defaults} defaults
  */
 
+/** @param {unknown} cause */
+export function doesNotStart(cause) {
+  return new DfError(
+    'NOT_SUPPORTED',
+    `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
+    {
+      cause,
+      hint: "Another version's file? Or a Content-Security-Policy without 'wasm-unsafe-eval'?",
+    },
+  );
+}
+
 /**
  * One wasm instance with at most one model in it: src/wasm/exports.c as methods that throw. The
  * methods are also the protocol between page and worker, so arguments and results can be cloned.
@@ -27,6 +42,7 @@ import { DfError, badArgument } from './errors.js';
 export class Engine {
   /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
   #samplers = new Map();
+  #loader = 0;
   #model = 0;
   /** @type {Schedule[]} */
   #schedules;
@@ -41,14 +57,7 @@ export class Engine {
       const result = await WebAssembly.instantiate(/** @type {BufferSource} */ (wasm), {});
       return new Engine('instance' in result ? /** @type {any} */ (result).instance : result);
     } catch (cause) {
-      throw new DfError(
-        'NOT_SUPPORTED',
-        `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
-        {
-          cause,
-          hint: "Another version's file? Or a Content-Security-Policy without 'wasm-unsafe-eval'?",
-        },
-      );
+      throw doesNotStart(cause);
     }
   }
 
@@ -128,13 +137,28 @@ export class Engine {
   // ---- Model ----
 
   /**
-   * @param {Uint8Array[]} file in pieces
+   * The next bytes of the model's file, cut anywhere. They go to their place in the parameters.
+   * @param {Uint8Array} bytes
+   */
+  feed(bytes) {
+    const { c } = this;
+    this.#loader ||= c.load_begin();
+    if (!this.#loader) throw this.#error();
+    for (let at = 0; at < bytes.length; at += STAGE) {
+      const piece = bytes.subarray(at, at + STAGE);
+      this.#lend([piece], (from) => this.#check(c.load_feed(this.#loader, from, piece.length)));
+    }
+  }
+
+  /**
+   * The file has ended.
    * @returns {Facts}
    */
-  open(file) {
+  open() {
     const { c } = this;
-    const size = file.reduce((sum, piece) => sum + piece.length, 0);
-    const model = this.#lend(file, (at) => c.model_open(at, size));
+    this.feed(new Uint8Array()); // there may have been none
+    const model = c.load_finish(this.#loader);
+    this.#loader = 0;
     if (!model) throw this.#error();
     this.#model = model;
     const [

@@ -16,7 +16,7 @@ import { DfError } from './errors.js';
 export const SLICE = 12;
 
 /**
- * @param {BufferSource | WebAssembly.Module} wasm
+ * @param {WebAssembly.Module} wasm
  * @returns {Promise<Link>}
  */
 export async function localLink(wasm) {
@@ -45,7 +45,7 @@ export async function localLink(wasm) {
 /**
  * Rejects if the worker cannot be started.
  * @param {Worker} worker
- * @param {BufferSource | WebAssembly.Module} wasm
+ * @param {Promise<WebAssembly.Module>} wasm
  * @returns {Promise<Link>}
  */
 export async function workerLink(worker, wasm) {
@@ -91,7 +91,7 @@ export async function workerLink(worker, wasm) {
     );
   });
   try {
-    await link.call('start', [wasm]);
+    await link.call('start', [await wasm]);
   } catch (error) {
     link.close();
     throw error;

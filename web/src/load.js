@@ -1,13 +1,17 @@
+/** @import { Facts } from './core.js' */
 /** @import { Link } from './link.js' */
 /** @import { Source } from './read.js' */
 /** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
-import { Engine } from './core.js';
+import { Engine, doesNotStart } from './core.js';
 import { DfError } from './errors.js';
 import { chooseBuild } from './features.js';
 import { localLink, workerLink } from './link.js';
 import { Model } from './model.js';
-import { byteLength, read } from './read.js';
+import { isLocal, read } from './read.js';
+
+/** Bytes of the model's file that may wait for an engine that runs. */
+const AHEAD = 1 << 22;
 
 /**
  * Where an entry point of the package has its files.
@@ -30,13 +34,17 @@ export async function load(files, source, options) {
   const stop = new AbortController();
   const abort = () => stop.abort(signal?.reason);
   signal?.addEventListener('abort', abort);
+  /** @type {Promise<never>} */
+  const stopped = new Promise((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
+  });
   const engine = startEngine(files, build, options, stop.signal);
+  engine.catch((error) => stop.abort(error));
   try {
-    const pieces = read(source, { signal: stop.signal, onProgress });
-    const [file, { link, wasmBytes }] = await Promise.all([pieces, engine]);
-    const modelBytes = byteLength(file);
-    const { version, isa, parameters, bytes, ...facts } = await open(link, file, source);
-    signal?.throwIfAborted();
+    const opened = open(engine, read(source, { signal: stop.signal, onProgress }), stop);
+    const { facts, modelBytes } = await Promise.race([opened, stopped]);
+    const { link, wasmBytes } = await engine;
+    const { version, isa, parameters, bytes } = facts;
     const info = {
       version,
       build,
@@ -59,6 +67,44 @@ export async function load(files, source, options) {
 }
 
 /**
+ * Passes the model's file on as it comes. What comes before the engine runs waits for it; later the
+ * download waits for the engine.
+ * @param {Promise<{ link: Link }>} engine
+ * @param {AsyncIterable<Uint8Array<ArrayBuffer>>} pieces
+ * @param {AbortController} stop told of the first failure
+ */
+async function open(engine, pieces, stop) {
+  /** @type {Link | undefined} */
+  let running;
+  const start = engine.then(({ link }) => (running = link));
+  start.catch(() => {});
+  let last = Promise.resolve();
+  let modelBytes = 0;
+  let taken = 0;
+  let looksLikeHtml = false;
+  try {
+    for await (const piece of pieces) {
+      const { length, buffer } = piece;
+      looksLikeHtml ||= modelBytes === 0 && piece[0] === 0x3c; // "<"
+      modelBytes += length;
+      last = start
+        .then((link) => link.call('feed', [piece], [buffer]))
+        .then(() => void (taken += length));
+      last.catch((error) => stop.abort(error));
+      await running?.rest();
+      if (running && modelBytes - taken > AHEAD) await last;
+    }
+    await last;
+    const facts = await (await start).call('open');
+    return { facts: /** @type {Facts} */ (facts), modelBytes };
+  } catch (error) {
+    if (looksLikeHtml && error instanceof DfError && error.code === 'BAD_FILE')
+      error.hint = 'This is a web page, not a model: is the address right?';
+    throw error;
+  }
+}
+
+/**
  * @param {Files} files
  * @param {TableOptions & LoadOptions} options
  * @returns {Promise<LevelTable>}
@@ -76,22 +122,31 @@ export async function tableWithoutModel(files, options) {
  * @returns {Promise<{ link: Link, wasmBytes: number }>}
  */
 async function startEngine(files, build, options, signal) {
-  const { wasm, wasmBytes } = await getWasm(files, build, options, signal);
-  const { worker, inThread = !isPage() } = options;
-  if (worker)
-    return {
-      link: await workerLink(typeof worker === 'function' ? worker() : worker, wasm),
-      wasmBytes,
-    };
+  // The worker's script comes meanwhile.
+  const compiled = getWasm(files, build, options, signal);
+  const module = compiled.then(({ wasm }) => wasm);
+  module.catch(() => {});
+  const link = await startLink(files, module, options);
+  return { link, wasmBytes: (await compiled).wasmBytes };
+}
+
+/**
+ * @param {Files} files
+ * @param {Promise<WebAssembly.Module>} module
+ * @param {LoadOptions} options
+ */
+async function startLink(files, module, { worker, inThread = !isPage() }) {
+  if (worker) return workerLink(typeof worker === 'function' ? worker() : worker, module);
   for (const make of inThread ? [] : files.workers) {
     try {
-      return { link: await workerLink(make(), wasm), wasmBytes };
+      return await workerLink(make(), module);
     } catch {
       // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
       // the next way.
+      await module;
     }
   }
-  return { link: await localLink(wasm), wasmBytes };
+  return localLink(await module);
 }
 
 function isPage() {
@@ -103,21 +158,51 @@ function isPage() {
  * @param {Build} build
  * @param {LoadOptions} options
  * @param {AbortSignal} [signal]
- * @returns {Promise<{ wasm: BufferSource | WebAssembly.Module, wasmBytes: number }>}
+ * @returns {Promise<{ wasm: WebAssembly.Module, wasmBytes: number }>}
  */
 async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
   const given = pick(wasmBinary, build) ?? pick(wasmUrl, build) ?? files.wasm(build);
   if (given instanceof WebAssembly.Module) return { wasm: given, wasmBytes: 0 };
+  const early = isLocal(given) ? null : compileEarly();
+  /** @type {Uint8Array<ArrayBuffer>[]} */
+  const pieces = [];
   try {
-    const wasm = await new Blob(
-      /** @type {BlobPart[]} */ (await read(given, { signal })),
-    ).arrayBuffer();
-    return { wasm, wasmBytes: wasm.byteLength };
+    for await (const piece of read(given, { signal })) {
+      pieces.push(piece);
+      early?.add(piece);
+    }
   } catch (error) {
     if (error instanceof DfError)
       error.hint = `The options wasmUrl and wasmBinary tell where df.${build}.wasm is.`;
     throw error;
   }
+  const bytes = await new Blob(pieces).arrayBuffer();
+  try {
+    const wasm = (await early?.end()) ?? (await WebAssembly.compile(bytes));
+    return { wasm, wasmBytes: bytes.byteLength };
+  } catch (cause) {
+    throw doesNotStart(cause);
+  }
+}
+
+/** Compiles while the bytes come, if the engine knows how to; no module is no harm. */
+function compileEarly() {
+  /** @type {ReadableStreamDefaultController<Uint8Array<ArrayBuffer>> | null} */
+  let open = null;
+  const body = new ReadableStream({
+    start: (controller) => void (open = controller),
+    cancel: () => void (open = null),
+  });
+  const response = new Response(body, { headers: { 'content-type': 'application/wasm' } });
+  const module = WebAssembly.compileStreaming?.(response).catch(() => undefined);
+  return {
+    /** @param {Uint8Array<ArrayBuffer>} piece */
+    add: (piece) => open?.enqueue(piece),
+    end() {
+      open?.close();
+      return module;
+    },
+  };
 }
 
 /**
@@ -128,27 +213,6 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
 function pick(given, build) {
   const each = typeof given === 'object' && given && ('simd' in given || 'relaxed' in given);
   return each ? given[build] : /** @type {T | undefined} */ (given);
-}
-
-/**
- * @param {Link} link
- * @param {Uint8Array[]} file
- * @param {Source} source
- */
-async function open(link, file, source) {
-  const looksLikeHtml = file[0]?.[0] === 0x3c; // "<"
-  const theirs = source instanceof ArrayBuffer || ArrayBuffer.isView(source);
-  const whole = file
-    .filter((piece) => piece.length === piece.buffer.byteLength)
-    .map((piece) => piece.buffer);
-  try {
-    return await link.call('open', [file], theirs ? [] : whole);
-  } catch (error) {
-    if (looksLikeHtml)
-      /** @type {DfError} */ (error).hint =
-        'This is a web page, not a model: is the address right?';
-    throw error;
-  }
 }
 
 /**
