@@ -349,15 +349,16 @@ export class Engine {
   }
 
   /**
-   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is
-   * left.
+   * Steps until no row is left, but not longer than about `budget` ms and not more than `rows`
+   * rows. Tells whether no row is left.
    * @param {number} id
    * @param {number} budget
+   * @param {number} [rows]
    */
-  advance(id, budget) {
+  advance(id, budget, rows = Infinity) {
     const { at } = this.#sampler(id);
     for (const start = performance.now(); !this.c.sampler_done(at); this.step(id)) {
-      if (performance.now() - start > budget) return false;
+      if (rows-- <= 0 || performance.now() - start > budget) return false;
     }
     return true;
   }

@@ -4,10 +4,11 @@
 /** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
 import { Engine, doesNotStart } from './core.js';
-import { DfError } from './errors.js';
+import { DfError, badArgument } from './errors.js';
 import { chooseBuild } from './features.js';
 import { localLink, workerLink } from './link.js';
 import { Model } from './model.js';
+import { poolLink } from './pool.js';
 import { isLocal, read } from './read.js';
 
 /** Bytes of the model's file that may wait for an engine that runs. */
@@ -29,6 +30,7 @@ export async function load(files, source, options) {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
   const build = chooseBuild(options.build);
+  const workers = countWorkers(options);
 
   // Wasm file and model come at the same time; what fails first stops the other.
   const stop = new AbortController();
@@ -38,7 +40,7 @@ export async function load(files, source, options) {
   const stopped = new Promise((_, reject) => {
     stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
   });
-  const engine = startEngine(files, build, options, stop.signal);
+  const engine = startEngine(files, build, workers, options, stop.signal);
   engine.catch((error) => stop.abort(error));
   try {
     const opened = open(engine, read(source, { signal: stop.signal, onProgress }), stop);
@@ -50,7 +52,8 @@ export async function load(files, source, options) {
       build,
       isa,
       threads: 1,
-      worker: link.worker,
+      workers: link.workers,
+      worker: link.workers > 0,
       parameters,
       bytes,
       modelBytes,
@@ -117,29 +120,33 @@ export async function tableWithoutModel(files, options) {
 /**
  * @param {Files} files
  * @param {Build} build
+ * @param {number} workers
  * @param {LoadOptions} options
  * @param {AbortSignal} signal
  * @returns {Promise<{ link: Link, wasmBytes: number }>}
  */
-async function startEngine(files, build, options, signal) {
+async function startEngine(files, build, workers, options, signal) {
   // The worker's script comes meanwhile.
   const compiled = getWasm(files, build, options, signal);
   const module = compiled.then(({ wasm }) => wasm);
   module.catch(() => {});
-  const link = await startLink(files, module, options);
+  const link = await startLink(files, workers, module, options);
   return { link, wasmBytes: (await compiled).wasmBytes };
 }
 
 /**
  * @param {Files} files
+ * @param {number} workers
  * @param {Promise<WebAssembly.Module>} module
  * @param {LoadOptions} options
  */
-async function startLink(files, module, { worker, inThread = !isPage() }) {
-  if (worker) return workerLink(typeof worker === 'function' ? worker() : worker, module);
-  for (const make of inThread ? [] : files.workers) {
+async function startLink(files, workers, module, { worker }) {
+  const start = (/** @type {() => Worker} */ make) =>
+    workers > 1 ? poolLink(workers, make, module) : workerLink(make(), module);
+  if (worker) return start(typeof worker === 'function' ? worker : () => worker);
+  for (const make of workers ? files.workers : []) {
     try {
-      return await workerLink(make(), module);
+      return await start(make);
     } catch {
       // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
       // the next way.
@@ -147,6 +154,31 @@ async function startLink(files, module, { worker, inThread = !isPage() }) {
     }
   }
   return localLink(await module);
+}
+
+/** More share the memory bus, and each holds the weights. */
+const MOST_AUTO = 8;
+
+/**
+ * How many workers are to compute; 0: the calling thread.
+ * @param {LoadOptions} options
+ */
+function countWorkers({ worker, workers, inThread = !worker && !workers && !isPage() }) {
+  if (workers === undefined) return inThread ? 0 : 1;
+  if (workers !== 'auto' && !(Number.isInteger(workers) && workers > 0))
+    throw badArgument('workers', "a number of workers, at least 1, or 'auto'", workers);
+  if (inThread) throw badArgument('workers', 'nothing beside inThread', workers);
+  const n = workers === 'auto' ? Math.min(cores(), MOST_AUTO) : workers;
+  if (worker && typeof worker !== 'function' && n > 1)
+    throw badArgument('worker', 'a function that makes workers', worker);
+  return n;
+}
+
+/** @returns {number} */
+function cores() {
+  const { navigator, process } = /** @type {any} */ (globalThis);
+  const os = process?.getBuiltinModule?.('node:os');
+  return os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1;
 }
 
 function isPage() {
