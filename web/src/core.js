@@ -22,18 +22,6 @@ const STAGE = 1 << 16;
  * @property {Defaults} defaults
  */
 
-/** @param {unknown} cause */
-export function doesNotStart(cause) {
-  return new DfError(
-    'NOT_SUPPORTED',
-    `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
-    {
-      cause,
-      hint: "Another version's file? Or a Content-Security-Policy without 'wasm-unsafe-eval'?",
-    },
-  );
-}
-
 /**
  * One wasm instance with at most one model in it: src/wasm/exports.c as methods that throw. The
  * methods are also the protocol between page and worker, so arguments and results can be cloned.
@@ -57,7 +45,14 @@ export class Engine {
       const result = await WebAssembly.instantiate(/** @type {BufferSource} */ (wasm), {});
       return new Engine('instance' in result ? /** @type {any} */ (result).instance : result);
     } catch (cause) {
-      throw doesNotStart(cause);
+      throw new DfError(
+        'NOT_SUPPORTED',
+        `the WebAssembly file does not start: ${/** @type {Error} */ (cause).message}`,
+        {
+          cause,
+          hint: "Another version's file? Or a Content-Security-Policy without 'wasm-unsafe-eval'?",
+        },
+      );
     }
   }
 

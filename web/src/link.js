@@ -12,11 +12,13 @@ import { DfError } from './errors.js';
  * @property {(reason?: DfError) => void} close  calls without an answer are rejected
  */
 
+/** @typedef {WebAssembly.Module | BufferSource} Wasm */
+
 /** Ms of computing after which the calling thread rests. */
 export const SLICE = 12;
 
 /**
- * @param {WebAssembly.Module} wasm
+ * @param {Wasm} wasm
  * @returns {Promise<Link>}
  */
 export async function localLink(wasm) {
@@ -45,7 +47,7 @@ export async function localLink(wasm) {
 /**
  * Rejects if the worker cannot be started.
  * @param {Worker} worker
- * @param {Promise<WebAssembly.Module>} wasm
+ * @param {Promise<Wasm>} wasm
  * @param {(reason: DfError) => void} [died] told if the worker fails later
  * @returns {Promise<Link>}
  */

@@ -1,9 +1,9 @@
 /** @import { Facts } from './core.js' */
-/** @import { Link } from './link.js' */
+/** @import { Link, Wasm } from './link.js' */
 /** @import { Source } from './read.js' */
 /** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
-import { Engine, doesNotStart } from './core.js';
+import { Engine } from './core.js';
 import { DfError, badArgument } from './errors.js';
 import { chooseBuild } from './features.js';
 import { localLink, workerLink } from './link.js';
@@ -127,22 +127,22 @@ export async function tableWithoutModel(files, options) {
  */
 async function startEngine(files, build, workers, options, signal) {
   // The worker's script comes meanwhile.
-  const compiled = getWasm(files, build, options, signal);
-  const module = compiled.then(({ wasm }) => wasm);
-  module.catch(() => {});
-  const link = await startLink(files, workers, module, options);
-  return { link, wasmBytes: (await compiled).wasmBytes };
+  const getting = getWasm(files, build, options, signal);
+  const wasm = getting.then((got) => got.wasm);
+  wasm.catch(() => {});
+  const link = await startLink(files, workers, wasm, options);
+  return { link, wasmBytes: (await getting).wasmBytes };
 }
 
 /**
  * @param {Files} files
  * @param {number} workers
- * @param {Promise<WebAssembly.Module>} module
+ * @param {Promise<Wasm>} wasm
  * @param {LoadOptions} options
  */
-async function startLink(files, workers, module, { worker }) {
+async function startLink(files, workers, wasm, { worker }) {
   const start = (/** @type {() => Worker} */ make) =>
-    workers > 1 ? poolLink(workers, make, module) : workerLink(make(), module);
+    workers > 1 ? poolLink(workers, make, wasm) : workerLink(make(), wasm);
   if (worker) return start(typeof worker === 'function' ? worker : () => worker);
   for (const make of workers ? files.workers : []) {
     try {
@@ -150,10 +150,10 @@ async function startLink(files, workers, module, { worker }) {
     } catch {
       // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
       // the next way.
-      await module;
+      await wasm;
     }
   }
-  return localLink(await module);
+  return localLink(await wasm);
 }
 
 /** More share the memory bus, and each holds the weights. */
@@ -190,7 +190,7 @@ function isPage() {
  * @param {Build} build
  * @param {LoadOptions} options
  * @param {AbortSignal} [signal]
- * @returns {Promise<{ wasm: WebAssembly.Module, wasmBytes: number }>}
+ * @returns {Promise<{ wasm: Wasm, wasmBytes: number }>}
  */
 async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
   const given = pick(wasmBinary, build) ?? pick(wasmUrl, build) ?? files.wasm(build);
@@ -209,12 +209,9 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
     throw error;
   }
   const bytes = await new Blob(pieces).arrayBuffer();
-  try {
-    const wasm = (await early?.end()) ?? (await WebAssembly.compile(bytes));
-    return { wasm, wasmBytes: bytes.byteLength };
-  } catch (cause) {
-    throw doesNotStart(cause);
-  }
+  // What does not compile here may do so in a worker, which has a policy of its own, or say why not.
+  const wasm = (await early?.end()) ?? (await WebAssembly.compile(bytes).catch(() => bytes));
+  return { wasm, wasmBytes: bytes.byteLength };
 }
 
 /** Compiles while the bytes come, if the engine knows how to; no module is no harm. */

@@ -5,7 +5,7 @@
 // So each worker takes a contiguous share of the batch (option `sequence`: where it begins), the
 // shares keep step, and their rows are put together into the row that one worker would have given.
 /** @import { Facts } from './core.js' */
-/** @import { Link } from './link.js' */
+/** @import { Link, Wasm } from './link.js' */
 /** @import { Memory, Row, SamplerInfo, SamplerOptions, TableOptions } from './types.js' */
 import { DfError } from './errors.js';
 import { workerLink } from './link.js';
@@ -29,7 +29,7 @@ import { workerLink } from './link.js';
  * Rejects if one of the workers cannot be started. If one dies later, all end.
  * @param {number} workers
  * @param {() => Worker} make
- * @param {Promise<WebAssembly.Module>} wasm
+ * @param {Promise<Wasm>} wasm
  * @returns {Promise<Link>}
  */
 export async function poolLink(workers, make, wasm) {
