@@ -212,6 +212,25 @@ describe('a failure', () => {
     model.dispose();
   });
 
+  test('of a thread of Node, too', async (t) => {
+    const threads = [];
+    const { getBuiltinModule } = process;
+    t.mock.method(process, 'getBuiltinModule', (name) => {
+      const module = getBuiltinModule(name);
+      if (!module.Worker) return module;
+      class Worker extends module.Worker {
+        made = threads.push(this);
+      }
+      return { ...module, Worker };
+    });
+    const model = await loadModel(tinyModel(), { workers: 2 });
+    assert.equal(threads.length, 2);
+    await threads[0].terminate();
+    await assert.rejects(model.sampler().run(), dfError('WRONG_STATE', /worker failed: it has/));
+    await assert.rejects(model.memory(), dfError('WRONG_STATE', /worker failed: it has/));
+    model.dispose();
+  });
+
   test('of a worker to start ends the others', async () => {
     const made = [];
     const bad = new URL('data:text/javascript,throw new Error("broken")');
