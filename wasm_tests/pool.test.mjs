@@ -52,12 +52,12 @@ test('all rows are those of one thread', async (t) => {
 });
 
 test('an abort of a run finds all sequences in the same row', async (t) => {
-  const options = { length: 6, batch: 200, schedule: 'autoregressive', steps: 100 };
+  const options = { length: 6, batch: 1000, schedule: 'autoregressive', steps: 100 };
   const sampler = (await tiny(t, { workers: 3 })).sampler(options);
   const twin = (await tiny(t)).sampler(options);
   for (let i = 0; i < 3; i++) {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(), 20);
+    setTimeout(() => controller.abort(), 15);
     await assert.rejects(sampler.run(controller), { name: 'AbortError' });
     const row = copyRow(await sampler.state());
     assert.ok(row.row > 0 && !row.done);
