@@ -2,6 +2,9 @@
 /** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
+/** Bytes of a model's file that stand in wasm memory before they are in their place. */
+const STAGE = 1 << 16;
+
 /**
  * What a model tells of itself when it is opened.
  * @typedef {object} Facts
@@ -27,6 +30,7 @@ import { DfError, badArgument } from './errors.js';
 export class Engine {
   /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
   #samplers = new Map();
+  #loader = 0;
   #model = 0;
   /** @type {Schedule[]} */
   #schedules;
@@ -128,13 +132,28 @@ export class Engine {
   // ---- Model ----
 
   /**
-   * @param {Uint8Array[]} file in pieces
+   * The next bytes of the model's file, cut anywhere. They go to their place in the parameters.
+   * @param {Uint8Array} bytes
+   */
+  feed(bytes) {
+    const { c } = this;
+    this.#loader ||= c.load_begin();
+    if (!this.#loader) throw this.#error();
+    for (let at = 0; at < bytes.length; at += STAGE) {
+      const piece = bytes.subarray(at, at + STAGE);
+      this.#lend([piece], (from) => this.#check(c.load_feed(this.#loader, from, piece.length)));
+    }
+  }
+
+  /**
+   * The file has ended.
    * @returns {Facts}
    */
-  open(file) {
+  open() {
     const { c } = this;
-    const size = file.reduce((sum, piece) => sum + piece.length, 0);
-    const model = this.#lend(file, (at) => c.model_open(at, size));
+    this.feed(new Uint8Array()); // there may have been none
+    const model = c.load_finish(this.#loader);
+    this.#loader = 0;
     if (!model) throw this.#error();
     this.#model = model;
     const [
@@ -325,15 +344,16 @@ export class Engine {
   }
 
   /**
-   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is
-   * left.
+   * Steps until no row is left, but not longer than about `budget` ms and not more than `rows`
+   * rows. Tells whether no row is left.
    * @param {number} id
    * @param {number} budget
+   * @param {number} [rows]
    */
-  advance(id, budget) {
+  advance(id, budget, rows = Infinity) {
     const { at } = this.#sampler(id);
     for (const start = performance.now(); !this.c.sampler_done(at); this.step(id)) {
-      if (performance.now() - start > budget) return false;
+      if (rows-- <= 0 || performance.now() - start > budget) return false;
     }
     return true;
   }

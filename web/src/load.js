@@ -1,13 +1,18 @@
-/** @import { Link } from './link.js' */
+/** @import { Facts } from './core.js' */
+/** @import { Link, Wasm } from './link.js' */
 /** @import { Source } from './read.js' */
 /** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
 import { Engine } from './core.js';
-import { DfError } from './errors.js';
+import { DfError, badArgument } from './errors.js';
 import { chooseBuild } from './features.js';
 import { localLink, workerLink } from './link.js';
 import { Model } from './model.js';
-import { byteLength, read } from './read.js';
+import { poolLink } from './pool.js';
+import { isLocal, read } from './read.js';
+
+/** Bytes of the model's file that may wait for an engine that runs. */
+const AHEAD = 1 << 22;
 
 /**
  * Where an entry point of the package has its files.
@@ -25,24 +30,30 @@ export async function load(files, source, options) {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
   const build = chooseBuild(options.build);
+  const workers = countWorkers(options);
 
   // Wasm file and model come at the same time; what fails first stops the other.
   const stop = new AbortController();
   const abort = () => stop.abort(signal?.reason);
   signal?.addEventListener('abort', abort);
-  const engine = startEngine(files, build, options, stop.signal);
+  /** @type {Promise<never>} */
+  const stopped = new Promise((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
+  });
+  const engine = startEngine(files, build, workers, options, stop.signal);
+  engine.catch((error) => stop.abort(error));
   try {
-    const pieces = read(source, { signal: stop.signal, onProgress });
-    const [file, { link, wasmBytes }] = await Promise.all([pieces, engine]);
-    const modelBytes = byteLength(file);
-    const { version, isa, parameters, bytes, ...facts } = await open(link, file, source);
-    signal?.throwIfAborted();
+    const opened = open(engine, read(source, { signal: stop.signal, onProgress }), stop);
+    const { facts, modelBytes } = await Promise.race([opened, stopped]);
+    const { link, wasmBytes } = await engine;
+    const { version, isa, parameters, bytes } = facts;
     const info = {
       version,
       build,
       isa,
       threads: 1,
-      worker: link.worker,
+      workers: link.workers,
+      worker: link.workers > 0,
       parameters,
       bytes,
       modelBytes,
@@ -59,6 +70,44 @@ export async function load(files, source, options) {
 }
 
 /**
+ * Passes the model's file on as it comes. What comes before the engine runs waits for it; later the
+ * download waits for the engine.
+ * @param {Promise<{ link: Link }>} engine
+ * @param {AsyncIterable<Uint8Array<ArrayBuffer>>} pieces
+ * @param {AbortController} stop told of the first failure
+ */
+async function open(engine, pieces, stop) {
+  /** @type {Link | undefined} */
+  let running;
+  const start = engine.then(({ link }) => (running = link));
+  start.catch(() => {});
+  let last = Promise.resolve();
+  let modelBytes = 0;
+  let taken = 0;
+  let looksLikeHtml = false;
+  try {
+    for await (const piece of pieces) {
+      const { length, buffer } = piece;
+      looksLikeHtml ||= modelBytes === 0 && piece[0] === 0x3c; // "<"
+      modelBytes += length;
+      last = start
+        .then((link) => link.call('feed', [piece], [buffer]))
+        .then(() => void (taken += length));
+      last.catch((error) => stop.abort(error));
+      await running?.rest();
+      if (running && modelBytes - taken > AHEAD) await last;
+    }
+    await last;
+    const facts = await (await start).call('open');
+    return { facts: /** @type {Facts} */ (facts), modelBytes };
+  } catch (error) {
+    if (looksLikeHtml && error instanceof DfError && error.code === 'BAD_FILE')
+      error.hint = 'This is a web page, not a model: is the address right?';
+    throw error;
+  }
+}
+
+/**
  * @param {Files} files
  * @param {TableOptions & LoadOptions} options
  * @returns {Promise<LevelTable>}
@@ -71,27 +120,65 @@ export async function tableWithoutModel(files, options) {
 /**
  * @param {Files} files
  * @param {Build} build
+ * @param {number} workers
  * @param {LoadOptions} options
  * @param {AbortSignal} signal
  * @returns {Promise<{ link: Link, wasmBytes: number }>}
  */
-async function startEngine(files, build, options, signal) {
-  const { wasm, wasmBytes } = await getWasm(files, build, options, signal);
-  const { worker, inThread = !isPage() } = options;
-  if (worker)
-    return {
-      link: await workerLink(typeof worker === 'function' ? worker() : worker, wasm),
-      wasmBytes,
-    };
-  for (const make of inThread ? [] : files.workers) {
+async function startEngine(files, build, workers, options, signal) {
+  // The worker's script comes meanwhile.
+  const getting = getWasm(files, build, options, signal);
+  const wasm = getting.then((got) => got.wasm);
+  wasm.catch(() => {});
+  const link = await startLink(files, workers, wasm, options);
+  return { link, wasmBytes: (await getting).wasmBytes };
+}
+
+/**
+ * @param {Files} files
+ * @param {number} workers
+ * @param {Promise<Wasm>} wasm
+ * @param {LoadOptions} options
+ */
+async function startLink(files, workers, wasm, { worker }) {
+  const start = (/** @type {() => Worker} */ make) =>
+    workers > 1 ? poolLink(workers, make, wasm) : workerLink(make(), wasm);
+  if (worker) return start(typeof worker === 'function' ? worker : () => worker);
+  for (const make of workers ? files.workers : []) {
     try {
-      return { link: await workerLink(make(), wasm), wasmBytes };
+      return await start(make);
     } catch {
       // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
       // the next way.
+      await wasm;
     }
   }
-  return { link: await localLink(wasm), wasmBytes };
+  return localLink(await wasm);
+}
+
+/** More share the memory bus, and each holds the weights. */
+const MOST_AUTO = 8;
+
+/**
+ * How many workers are to compute; 0: the calling thread.
+ * @param {LoadOptions} options
+ */
+function countWorkers({ worker, workers, inThread = !worker && !workers && !isPage() }) {
+  if (workers === undefined) return inThread ? 0 : 1;
+  if (workers !== 'auto' && !(Number.isInteger(workers) && workers > 0))
+    throw badArgument('workers', "a number of workers, at least 1, or 'auto'", workers);
+  if (inThread) throw badArgument('workers', 'nothing beside inThread', workers);
+  const n = workers === 'auto' ? Math.min(cores(), MOST_AUTO) : workers;
+  if (worker && typeof worker !== 'function' && n > 1)
+    throw badArgument('worker', 'a function that makes workers', worker);
+  return n;
+}
+
+/** @returns {number} */
+function cores() {
+  const { navigator, process } = /** @type {any} */ (globalThis);
+  const os = process?.getBuiltinModule?.('node:os');
+  return os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1;
 }
 
 function isPage() {
@@ -103,21 +190,48 @@ function isPage() {
  * @param {Build} build
  * @param {LoadOptions} options
  * @param {AbortSignal} [signal]
- * @returns {Promise<{ wasm: BufferSource | WebAssembly.Module, wasmBytes: number }>}
+ * @returns {Promise<{ wasm: Wasm, wasmBytes: number }>}
  */
 async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
   const given = pick(wasmBinary, build) ?? pick(wasmUrl, build) ?? files.wasm(build);
   if (given instanceof WebAssembly.Module) return { wasm: given, wasmBytes: 0 };
+  const early = isLocal(given) ? null : compileEarly();
+  /** @type {Uint8Array<ArrayBuffer>[]} */
+  const pieces = [];
   try {
-    const wasm = await new Blob(
-      /** @type {BlobPart[]} */ (await read(given, { signal })),
-    ).arrayBuffer();
-    return { wasm, wasmBytes: wasm.byteLength };
+    for await (const piece of read(given, { signal })) {
+      pieces.push(piece);
+      early?.add(piece);
+    }
   } catch (error) {
     if (error instanceof DfError)
       error.hint = `The options wasmUrl and wasmBinary tell where df.${build}.wasm is.`;
     throw error;
   }
+  const bytes = await new Blob(pieces).arrayBuffer();
+  // What does not compile here may do so in a worker, which has a policy of its own, or say why not.
+  const wasm = (await early?.end()) ?? (await WebAssembly.compile(bytes).catch(() => bytes));
+  return { wasm, wasmBytes: bytes.byteLength };
+}
+
+/** Compiles while the bytes come, if the engine knows how to; no module is no harm. */
+function compileEarly() {
+  /** @type {ReadableStreamDefaultController<Uint8Array<ArrayBuffer>> | null} */
+  let open = null;
+  const body = new ReadableStream({
+    start: (controller) => void (open = controller),
+    cancel: () => void (open = null),
+  });
+  const response = new Response(body, { headers: { 'content-type': 'application/wasm' } });
+  const module = WebAssembly.compileStreaming?.(response).catch(() => undefined);
+  return {
+    /** @param {Uint8Array<ArrayBuffer>} piece */
+    add: (piece) => open?.enqueue(piece),
+    end() {
+      open?.close();
+      return module;
+    },
+  };
 }
 
 /**
@@ -128,27 +242,6 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
 function pick(given, build) {
   const each = typeof given === 'object' && given && ('simd' in given || 'relaxed' in given);
   return each ? given[build] : /** @type {T | undefined} */ (given);
-}
-
-/**
- * @param {Link} link
- * @param {Uint8Array[]} file
- * @param {Source} source
- */
-async function open(link, file, source) {
-  const looksLikeHtml = file[0]?.[0] === 0x3c; // "<"
-  const theirs = source instanceof ArrayBuffer || ArrayBuffer.isView(source);
-  const whole = file
-    .filter((piece) => piece.length === piece.buffer.byteLength)
-    .map((piece) => piece.buffer);
-  try {
-    return await link.call('open', [file], theirs ? [] : whole);
-  } catch (error) {
-    if (looksLikeHtml)
-      /** @type {DfError} */ (error).hint =
-        'This is a web page, not a model: is the address right?';
-    throw error;
-  }
 }
 
 /**

@@ -22,12 +22,15 @@
  * @property {(progress: Progress) => void} [onProgress]
  * @property {boolean} [inThread]  true: compute in the calling thread. Default: a worker in pages,
  *   else in-thread
+ * @property {number | 'auto'} [workers]  so many workers share the batches of samplers, each with its
+ *   own copy of the weights; 'auto': one for each core, at most 8. Default: one in pages, none (the
+ *   calling thread) elsewhere
  * @property {Build | 'auto'} [build]  force one of the two builds. Default: relaxed where the
  *   engine has it
  * @property {PerBuild<string | URL>} [wasmUrl]  where df.simd.wasm and df.relaxed.wasm are
  * @property {PerBuild<BufferSource | WebAssembly.Module>} [wasmBinary]  or what they hold
  * @property {Worker | (() => Worker)} [worker]  a module worker of yours that runs
- *   'diffusion-forcing/worker'
+ *   'diffusion-forcing/worker'; with `workers` a function
  */
 /**
  * @template T
@@ -108,10 +111,11 @@
  * @property {string} version  of the library
  * @property {Build} build  which of the two files runs
  * @property {string} isa  the kernels in use: 'simd128' or 'relaxed'
- * @property {number} threads  1
- * @property {boolean} worker  computed in a worker
+ * @property {number} threads  of each worker: 1
+ * @property {number} workers  that compute; 0: the calling thread does
+ * @property {boolean} worker  workers > 0
  * @property {number} parameters  numbers in the model
- * @property {number} bytes  memory that the model holds
+ * @property {number} bytes  memory that the model holds, in all workers
  * @property {number} modelBytes  size of the model file
  * @property {number} wasmBytes  size of the wasm file; 0 if it was given as a WebAssembly.Module
  */
@@ -135,7 +139,8 @@
  */
 /**
  * @typedef {object} Memory
- * @property {number} heap  bytes of wasm memory; it never shrinks while the model lives
+ * @property {number} heap  bytes of wasm memory in all workers; it never shrinks while the model
+ *   lives
  * @property {number} used  bytes of it in use by the model and its samplers
  */
 /**

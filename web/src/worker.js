@@ -5,20 +5,27 @@ import { Engine } from './core.js';
 /** @type {Engine} */
 let engine;
 
-self.addEventListener('message', async ({ data: { id, method, args } }) => {
-  try {
-    if (method === 'start') {
-      engine = await Engine.create(args[0]);
-      postMessage({ id });
-    } else {
-      const result = detached(/** @type {any} */ (engine)[method](...args));
-      postMessage({ id, result }, { transfer: buffers(result) });
+// A thread of Node has a port where others have a scope.
+const { self: scope, process } = /** @type {any} */ (globalThis);
+const port = scope ?? process.getBuiltinModule('node:worker_threads').parentPort;
+
+port.addEventListener(
+  'message',
+  async (/** @type {MessageEvent} */ { data: { id, method, args } }) => {
+    try {
+      if (method === 'start') {
+        engine = await Engine.create(args[0]);
+        port.postMessage({ id });
+      } else {
+        const result = detached(/** @type {any} */ (engine)[method](...args));
+        port.postMessage({ id, result }, { transfer: buffers(result) });
+      }
+    } catch (error) {
+      const { name, message, code, hint, cause } = /** @type {any} */ (error);
+      port.postMessage({ id, error: { name, message, code, hint, cause } });
     }
-  } catch (error) {
-    const { name, message, code, hint, cause } = /** @type {any} */ (error);
-    postMessage({ id, error: { name, message, code, hint, cause } });
-  }
-});
+  },
+);
 
 /**
  * A copy that has no views of the engine's memory.
