@@ -1,4 +1,5 @@
 // RESULTS.md from the results of the sections.
+import { readFileSync } from 'node:fs';
 import { models, plan } from './cases.mjs';
 import { networkOf, operations, rnnStep, size } from './network.mjs';
 
@@ -43,7 +44,9 @@ function head(results) {
   const version = (engine) =>
     Object.entries(results).find(([name]) => name.endsWith(`-${engine}`))?.[1].data.version;
   const torch = results['plan-torch']?.data.version ?? results.training?.data[0]?.torch;
+  const { version: own } = JSON.parse(readFileSync('package.json', 'utf8'));
   const versions = [
+    `diffusion-forcing ${own}`,
     version('node') && `Node ${version('node')}`,
     version('chromium') && version('chromium').replace('/', ' '),
     'onnxruntime-web 1.30 (wasm, one thread)',

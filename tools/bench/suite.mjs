@@ -12,9 +12,9 @@ import { timeCode } from '../../wasm_tests/reference.mjs';
 
 /** Variants that this engine can run, and those of them that whole plans are measured with. */
 const usable = () => Object.keys(variants).filter((name) => features()[variants[name].build]);
+const planned = () => usable().filter((name) => variants[name].plans);
 /** Do other threads take part? Then only the clock on the wall is fair. */
 const wall = () => usable().some((name) => variants[name].wall);
-const planned = () => usable().filter((name) => variants[name].plans);
 
 async function loadKernels(read) {
   const kernels = {};

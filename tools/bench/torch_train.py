@@ -3,13 +3,14 @@
     python3 tools/bench/torch_train.py JOB.json THREADS STEPS
 
 JOB.json: {"config": of the model, "lengths": tokens of each sequence, "batch": B, "training": of the
-recipe}. Prints JSON with the tokens per second of each step after the first two. The data are random
+recipe}. Prints JSON with the tokens per second of a step, the median without the first two. The data are random
 numbers: only their lengths matter. The recurrence is a loop over tokens; everything else (codes of the
 levels, head, loss, noise) is done for all tokens at once.
 """
 
 import json
 import random
+import statistics
 import sys
 import time
 
@@ -93,15 +94,13 @@ for step, counts in enumerate(batches(steps + 2)):
         torch._foreach_mul_(average, recipe["ema"])
         torch._foreach_add_(average, parameters, alpha=1 - recipe["ema"])
     if step >= 2:
-        speeds.append((sum(counts), time.perf_counter() - start))
-tokens = sum(n for n, _ in speeds)
-seconds = sum(t for _, t in speeds)
+        speeds.append(sum(counts) / (time.perf_counter() - start))
 print(
     json.dumps(
         {
             "version": torch.__version__,
             "parameters": sum(p.numel() for p in parameters),
-            "tokens_per_second": tokens / seconds,
+            "tokens_per_second": statistics.median(speeds),
         }
     )
 )
