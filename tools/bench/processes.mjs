@@ -28,11 +28,12 @@ export function run(command, args, { env = process.env, say } = {}) {
 }
 
 /**
- * A script beside this file in the Python that has PyTorch, which prints JSON. PyTorch may choose
- * its kernels by the processor: variables that hold OpenBLAS to an older one are taken away.
+ * A script beside this file in the Python that has PyTorch, which prints JSON. PyTorch's own setting
+ * of threads does not reach OpenBLAS. It may choose its kernels by the processor: variables that hold
+ * OpenBLAS to an older one are taken away.
  */
-export async function python(script, args) {
-  const env = { ...process.env };
+export async function python(script, args, threads = 1) {
+  const env = { ...process.env, OPENBLAS_NUM_THREADS: threads, OMP_NUM_THREADS: threads };
   delete env.OPENBLAS_CORETYPE;
   delete env.OPENBLAS_L2_SIZE;
   const output = await run('/usr/bin/python3', [join(import.meta.dirname, script), ...args], {

@@ -19,7 +19,7 @@ export async function measureTraining({ how, say }) {
       const speeds = { ours: [], torch: [] };
       for (let round = 0; round < (how === 'quick' ? 1 : 2); round++) {
         say(`training, ${training.name}, ${n} threads: PyTorch`);
-        const torch = await python('torch_train.py', [job, n, training.torchSteps[how]]);
+        const torch = await python('torch_train.py', [job, n, training.torchSteps[how]], n);
         speeds.torch.push(torch.tokens_per_second);
         row.parameters = torch.parameters;
         row.torch = torch.version;
