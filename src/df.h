@@ -57,6 +57,9 @@ typedef struct df_sampler_options {
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
   bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
   int stabilization;  // level (0 .. K) at which known and finished tokens enter the network
+  // How weight matrices are held and multiplied, a df_weights (kernels/kernels.h): float32, the default, or 8 bits,
+  // about a quarter of the memory and faster, at an error that `forcing eval` tells.
+  int weights;
   uint64_t seed;
   uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
   // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are

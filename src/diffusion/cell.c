@@ -30,7 +30,7 @@ static float *place(df_cell_runner *r, const df_plan *plan, const df_tensor *t, 
   return data;
 }
 
-static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
+static df_status create(df_cell_runner *r, df_params *params, df_weights weights, df_error *error) {
   const df_network *net = &r->config->network;
   const int D = net->token_size, Z = net->latent_size, E = net->condition_size, n = r->max_cells;
   if (!(r->graph = df_graph_create()))
@@ -59,7 +59,7 @@ static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
   df_tensor *z0 = net->denoiser->initial(net, &nn, observation);
   if (declared.code) return df_fail(error, declared.code, "%s", declared.message);
 
-  df_plan_options options = {.batch = n, .fixed_weights = true};
+  df_plan_options options = {.batch = n, .fixed_weights = true, .weights = weights};
   df_status status = df_plan_create(&r->plan, g, (df_tensor *[]){out, z_next, stop[1]},
                                     net->stop_head ? 3 : 2, &options, error);
   if (!status) status = df_plan_create(&r->initial, g, &z0, 1, &options, error);
@@ -92,7 +92,8 @@ static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
 }
 
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, df_error *error) {
+                         const df_params *params, int max_cells, df_weights weights,
+                         df_error *error) {
   *runner = NULL;
   if (max_cells < 1)
     return df_fail(error, DF_BAD_ARGUMENT, "expected at least 1 cell, found %d", max_cells);
@@ -102,7 +103,7 @@ df_status df_cell_create(df_cell_runner **runner, const df_config *config, const
   r->noise = noise;
   r->max_cells = max_cells;
   // The list of parameters is sealed: building the network finds them and adds none.
-  df_status status = create(r, (df_params *)params, error);
+  df_status status = create(r, (df_params *)params, weights, error);
   if (status)
     df_cell_free(r);
   else
@@ -124,6 +125,8 @@ size_t df_cell_bytes(const df_cell_runner *r) {
   return sizeof *r + r->arena.bytes + df_plan_bytes(r->plan) + df_plan_bytes(r->initial) +
          (r->first_stop ? df_plan_bytes(r->first_stop) : 0);
 }
+
+size_t df_cell_weight_bytes(const df_cell_runner *r) { return df_plan_weight_bytes(r->plan); }
 
 float *df_cell_x(df_cell_runner *r) { return r->x; }
 float *df_cell_z(df_cell_runner *r) { return r->z; }

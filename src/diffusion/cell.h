@@ -8,11 +8,13 @@
 
 typedef struct df_cell_runner df_cell_runner;
 
-// Runs with up to max_cells cells. config, noise and params stay the caller's and must outlive it.
+// Runs with up to max_cells cells, weights in the given format. config, noise and params stay the caller's and must outlive it.
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, df_error *error);
+                         const df_params *params, int max_cells, df_weights weights,
+                         df_error *error);
 void df_cell_free(df_cell_runner *runner);
 size_t df_cell_bytes(const df_cell_runner *runner);
+size_t df_cell_weight_bytes(const df_cell_runner *runner); // weights that a run reads
 
 // Inputs of the next run, dense (max_cells, .): the caller fills the first n rows.
 float *df_cell_x(df_cell_runner *runner);       // (n, D) tokens as the network shall see them

@@ -93,7 +93,8 @@ df_sampler_options df_sampler_defaults(void) {
                               .steps = DF_DEFAULT,
                               .uncertainty = DF_DEFAULT,
                               .eta = DF_DEFAULT,
-                              .stabilization = DF_DEFAULT};
+                              .stabilization = DF_DEFAULT,
+                              .weights = DF_DEFAULT};
 }
 
 static df_status in_range(const char *name, double value, double low, double high,
@@ -131,6 +132,7 @@ static df_status resolve(df_sampler *s, df_error *error) {
   if (o->eta == DF_DEFAULT) o->eta = c->sampling.eta;
   if (o->stabilization == DF_DEFAULT) o->stabilization = c->sampling.stabilization;
   if (o->schedule == DF_DEFAULT) o->schedule = o->table ? DF_CUSTOM : (int)c->sampling.schedule;
+  if (o->weights == DF_DEFAULT) o->weights = DF_WEIGHTS_F32;
   if (o->uncertainty == DF_DEFAULT) o->uncertainty = fmin(c->sampling.uncertainty, o->steps);
   if ((status = in_range("batch", o->batch, 1, MAX_BATCH, error)) ||
       (status = in_range("length", o->length, DF_LENGTH_UNBOUNDED, MAX_TOKENS, error)) ||
@@ -138,7 +140,8 @@ static df_status resolve(df_sampler *s, df_error *error) {
       (status = in_range("steps", o->steps, 1, c->K, error)) ||
       (status = in_range("eta", o->eta, 0, 1, error)) ||
       (status = in_range("schedule", o->schedule, 0, DF_SCHEDULES - 1, error)) ||
-      (status = in_range("stabilization", o->stabilization, 0, c->K, error)))
+      (status = in_range("stabilization", o->stabilization, 0, c->K, error)) ||
+      (status = in_range("weights", o->weights, 0, DF_WEIGHTS_COUNT - 1, error)))
     return status;
   if (o->ancestral && o->steps != c->K)
     return df_fail(error, DF_BAD_ARGUMENT,
@@ -378,7 +381,7 @@ static df_status make(df_sampler *s, df_error *error) {
   s->o.table = NULL; // the caller's
 
   status = df_cell_create(&s->runner, &s->model->config, &s->model->noise, &s->model->params, s->B,
-                          error);
+                          (df_weights)s->o.weights, error);
   if (status) return status;
   s->info = (df_sampler_info){.batch = s->B,
                               .tokens = s->W,

@@ -51,7 +51,7 @@ typedef struct df_matmul {
 } df_matmul;
 
 // The numbers that a packed B is made of. X(NAME, name)
-#define DF_WEIGHTS_LIST(X) X(F32, "f32") X(F16, "f16") X(INT8, "int8")
+#define DF_WEIGHTS_LIST(X) X(F32, "f32") X(INT8, "int8")
 typedef enum df_weights {
 #define X(NAME, name) DF_WEIGHTS_##NAME,
   DF_WEIGHTS_LIST(X)
@@ -71,14 +71,9 @@ typedef struct df_kernels {
   size_t (*packed_size)(int n, int k);
   void (*pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
   void (*matmul)(const df_matmul *p);
-  // The same with B in 16 or 8 bits. f16: B is rounded to 11 bits of mantissa (relative error 2^-12 at most; below
-  // 2^-31 times the largest entry, to 0) and the rest is as above: where B is made of such numbers, the bits of matmul.
-  // int8: B becomes 8 bits with a scale per column, A 7 bits with a scale and an offset per row and DF_INT8_BLOCK of
-  // k (isa/matmul_int8.c); integer sums are exact. A NaN or infinity in A makes its row of C NaN in both.
-  // Sizes are in floats here too.
-  size_t (*f16_size)(int n, int k);
-  void (*f16_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
-  void (*f16_matmul)(const df_matmul *p);
+  // The same with B in 8 bits and a scale per column; A is rounded to 7 bits with a scale and an offset per row and
+  // DF_INT8_BLOCK of k (isa/matmul_int8.c). The sums of the rounded numbers are exact. What is not finite in A makes
+  // its row of C NaN. The size is in floats here too.
   size_t (*int8_size)(int n, int k);
   void (*int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
   void (*int8_matmul)(const df_matmul *p);

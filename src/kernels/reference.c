@@ -69,21 +69,6 @@ static void matmul(const df_matmul *p) {
     }
 }
 
-// B rounded to 11 bits of mantissa; what is below 2^-31 of the largest entry becomes 0.
-static void f16_pack(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
-                     float *packed) {
-  const ptrdiff_t size = (ptrdiff_t)n * k;
-  int top = -1000, e;
-  pack(n, k, b, b_row, b_col, packed);
-  for (ptrdiff_t i = 0; i < size; i++) {
-    const double mantissa = frexp(packed[i], &e);
-    packed[i] = (float)ldexp(nearbyint(ldexp(mantissa, 11)), e - 11);
-    if (packed[i] != 0 && (frexp(packed[i], &e), e > top)) top = e;
-  }
-  for (ptrdiff_t i = 0; i < size; i++)
-    if (frexp(packed[i], &e), e < top - 30) packed[i] = 0;
-}
-
 // scale (n), then whole numbers (k,n).
 static size_t int8_size(int n, int k) { return (size_t)n * (size_t)(k + 1); }
 
@@ -231,9 +216,6 @@ const df_kernels *df_kernels_reference(void) {
       .packed_size = packed_size,
       .pack = pack,
       .matmul = matmul,
-      .f16_size = packed_size,
-      .f16_pack = f16_pack,
-      .f16_matmul = matmul,
       .int8_size = int8_size,
       .int8_pack = int8_pack,
       .int8_matmul = int8_matmul,

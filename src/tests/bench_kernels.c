@@ -1,4 +1,4 @@
-// Speed of the kernels: bench_kernels [weights] [table ...]; kernels/README.md has the commands and a result.
+// Speed of the kernels: bench_kernels [int8] [table ...]; kernels/README.md has the commands and a result.
 //
 // Matrix products in GFLOP/s and as a share of the register-only peak of the same instruction set,
 // which is measured before and after each: on a shared machine only ratios of one run mean something.
@@ -194,14 +194,13 @@ static void products(const char *title, bool transposed, bool repack, int count,
   }
 }
 
-// Weights in 16 and 8 bits against float32: GFLOP/s of each, and how many times as fast. The figures of a round are
+// Weights in 8 bits against float32: GFLOP/s of both, and how many times as fast. The two figures of a round are
 // taken one after the other.
-static void weights_formats(void) {
+static void int8_products(void) {
   static const int rows[] = {1, 8, 32};
   static const int shapes[][2] = {{256, 256}, {256, 768}, {384, 384}, {1024, 1024}, {1024, 3072}};
-  printf("\nweights in 16 and 8 bits\n%6s%6s%6s", "m", "k", "n");
-  for (int t = 0; t < table_count; t++)
-    printf("  %10s   f16          int8", tables[t]->name);
+  printf("\nweights in 8 bits\n     m     k     n");
+  for (int t = 0; t < table_count; t++) printf("  %10s    int8", tables[t]->name);
   printf("\n");
   for (int s = 0; s < COUNT(shapes) * COUNT(rows); s++) {
     const int m = rows[s / COUNT(shapes)], k = shapes[s % COUNT(shapes)][0];
@@ -210,26 +209,24 @@ static void weights_formats(void) {
     printf("%6d%6d%6d", m, k, n);
     for (int t = 0; t < table_count; t++) {
       const df_kernels *K = tables[t];
-      float *packed[3] = {df_alloc(K->packed_size(n, k) * sizeof(float)),
-                          df_alloc(K->f16_size(n, k) * sizeof(float)),
-                          df_alloc(K->int8_size(n, k) * sizeof(float))};
-      K->pack(n, k, b, n, 1, packed[0]);
-      K->f16_pack(n, k, b, n, 1, packed[1]);
-      K->int8_pack(n, k, b, n, 1, packed[2]);
-      void (*const run[3])(const df_matmul *) = {K->matmul, K->f16_matmul, K->int8_matmul};
-      double speed[3][ROUNDS], times[3][ROUNDS];
-      for (int r = 0; r < ROUNDS; r++)
-        for (int f = 0; f < 3; f++) {
-          const df_matmul p = {.m = m, .n = n, .k = k, .a = a, .a_row = k, .a_col = 1,
-                               .b = packed[f], .act = -1, .c = c, .c_row = n};
-          double seconds;
-          TIMED(seconds, run[f](&p));
-          speed[f][r] = 2e-9 * m * n * k / seconds;
-          times[f][r] = speed[f][r] / speed[0][r];
-        }
-      printf("  %10.1f", median(speed[0]));
-      for (int f = 1; f < 3; f++) printf("%7.1f %4.2fx", median(speed[f]), median(times[f]));
-      for (int f = 0; f < 3; f++) df_free(packed[f]);
+      float *plain = df_alloc(K->packed_size(n, k) * sizeof(float));
+      float *bytes = df_alloc(K->int8_size(n, k) * sizeof(float));
+      K->pack(n, k, b, n, 1, plain);
+      K->int8_pack(n, k, b, n, 1, bytes);
+      double speed[2][ROUNDS], times[ROUNDS];
+      for (int r = 0; r < ROUNDS; r++) {
+        df_matmul p = {.m = m, .n = n, .k = k, .a = a, .a_row = k, .a_col = 1, .act = -1};
+        double seconds[2];
+        p.c = c, p.c_row = n;
+        p.b = plain;
+        TIMED(seconds[0], K->matmul(&p));
+        p.b = bytes;
+        TIMED(seconds[1], K->int8_matmul(&p));
+        for (int f = 0; f < 2; f++) speed[f][r] = 2e-9 * m * n * k / seconds[f];
+        times[r] = seconds[0] / seconds[1];
+      }
+      printf("  %10.1f%8.1f %4.2fx", median(speed[0]), median(speed[1]), median(times));
+      df_free(plain), df_free(bytes);
     }
     printf("\n");
     fflush(stdout);
@@ -279,8 +276,8 @@ static void elementwise(void) {
 
 int main(int count, char **arguments) {
   const df_kernels *K;
-  const bool formats_only = count > 1 && !strcmp(arguments[1], "weights");
-  if (formats_only) count--, arguments++;
+  const bool int8_only = count > 1 && !strcmp(arguments[1], "int8");
+  if (int8_only) count--, arguments++;
   for (int i = 0; (K = df_kernels_list(i)) != NULL && table_count < TABLES; i++) {
     bool wanted = count < 2;
     for (int j = 1; j < count; j++) wanted = wanted || !strcmp(arguments[j], K->name);
@@ -298,12 +295,12 @@ int main(int count, char **arguments) {
   static const int weights[][3] = {{256, 32, 256},   {512, 32, 512},  {1024, 32, 1024},
                                    {256, 128, 256},  {512, 128, 512}, {1024, 128, 1024},
                                    {3072, 64, 1024}, {1024, 64, 60}};
-  if (formats_only) return weights_formats(), 0;
+  if (int8_only) return int8_products(), 0;
   products("C = A B + bias", false, false, COUNT(layers), layers);
   products("few rows", false, false, COUNT(small), small);
   products("C += A^T B (gradient of weights; B packed before each)", true, true, COUNT(weights),
            weights);
-  weights_formats();
+  int8_products();
   elementwise();
 }
 #endif

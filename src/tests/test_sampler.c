@@ -379,7 +379,8 @@ static void check_plain(const plain_case *c) {
     o.first_sequence = (uint32_t)c->first;
     p.o = &o;
     if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error)) &&
-        CHECK_OK(df_cell_create(&p.runner, &m.config, &m.noise, &m.params, 1, &test_error)) &&
+        CHECK_OK(df_cell_create(&p.runner, &m.config, &m.noise, &m.params, 1, DF_WEIGHTS_F32,
+                                &test_error)) &&
         CHECK_OK(df_noise_grid(m.config.K, c->steps, p.grid, &test_error))) {
       const df_sampler_info *info = df_sampler_state(s);
       condition_all(s, c->E, c->T);

@@ -8,9 +8,6 @@
 size_t DF_K(packed_size)(int n, int k);
 void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
 void DF_K(matmul)(const df_matmul *p);
-size_t DF_K(f16_size)(int n, int k);
-void DF_K(f16_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
-void DF_K(f16_matmul)(const df_matmul *p);
 size_t DF_K(int8_size)(int n, int k);
 void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
 void DF_K(int8_matmul)(const df_matmul *p);

@@ -10,14 +10,14 @@
 //
 // Packed: scale (columns), sum(w) (blocks, columns), then panels of two vectors of columns as in matmul.c, [n / PANEL]
 // [k / 4][PANEL] quads of bytes; columns and k are filled up with zeros.
+#include "kernels/bytes.h"
 #include "kernels/isa/isa.h"
-#include "kernels/narrow.h"
 
 enum {
-  PANEL = 2 * WIDTH,        // columns
-  BLOCK = DF_INT8_BLOCK,    // k of a block
-  TOGETHER = 32,            // rows of A that are quantised at a time: all of them visit a panel
-  LONG = BLOCK + 64 + 4     // bytes between two of these rows: they spread over the sets of the cache
+  PANEL = 2 * WIDTH,     // columns
+  BLOCK = DF_INT8_BLOCK, // k of a block
+  TOGETHER = 32,         // rows of A that are quantised at a time: all of them visit a panel
+  LONG = BLOCK + 64 + 4  // bytes between two of these rows: they spread over the sets of the cache
 };
 
 // The parts of packed B
@@ -53,8 +53,8 @@ void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_
     for (int i = 0; i < k; i++) most = fmaxf(most, fabsf(b[i * b_row + j * b_col]));
     const float inverse = most > 1e-30f ? 127 / most : 0;
     scale[j] = most / 127;
-    int8_t *const at = bytes + (size_t)(j / PANEL) * (size_t)l.quads * PANEL * 4 +
-                       j % PANEL / WIDTH * WIDTH * 4;
+    int8_t *const at =
+        bytes + (size_t)(j / PANEL) * (size_t)l.quads * PANEL * 4 + j % PANEL / WIDTH * WIDTH * 4;
     for (int i = 0; i < k; i++) {
       const float w = b[i * b_row + j * b_col] * inverse + whole - whole;
       at[i / 4 * PANEL * 4 + QUAD(j % WIDTH, i % 4)] = (int8_t)w;
@@ -182,7 +182,9 @@ void DF_K(int8_matmul)(const df_matmul *p) {
         quantise(k, a, q + i * LONG, &low[i], &step[i]);
       }
       const float *const bias = block ? NULL : p->bias;
-      const float *const from = block ? c : p->residual ? p->residual + first * p->residual_row : NULL;
+      const float *const from = block         ? c
+                                : p->residual ? p->residual + first * p->residual_row
+                                              : NULL;
       const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
       const float *const totals = p->b + l.sums + (ptrdiff_t)block * l.columns;
       for (int j = 0, wide; j < p->n; j += wide) {
@@ -200,7 +202,6 @@ void DF_K(int8_matmul)(const df_matmul *p) {
         }
       }
     }
-    if (p->act >= 0)
-      DF_K(unary)((df_unary)p->act, 0, 0, rows, p->n, c, p->c_row, c, p->c_row);
+    if (p->act >= 0) DF_K(unary)((df_unary)p->act, 0, 0, rows, p->n, c, p->c_row, c, p->c_row);
   }
 }

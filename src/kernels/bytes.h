@@ -1,4 +1,4 @@
-// The part of the vocabulary that reads numbers of 8 and 16 bits; simd.h has the floats.
+// The part of the vocabulary for numbers of 8 bits; simd.h has the floats.
 //
 // A quad is four bytes that belong to four consecutive k. Integers: lanes of 32 bits, WIDTH of them.
 //   i_zero()  i_store(p, x)  v_integer(p): WIDTH int32 at p as floats
@@ -7,9 +7,8 @@
 //   i_dot(c, w, a): lane by lane, c + the sum of the four products of w and a, without rounding or saturation:
 //     neither -128 nor bytes above 127 occur, so that two products fit 16 bits (2 127^2 < 2^15)
 //   v_low_bytes(p, x): the lowest byte of each lane's pattern, WIDTH bytes
-//   v_half(p): WIDTH numbers of 16 bits: sign, 5 bits of exponent and 10 of mantissa become those of a float
-#ifndef DF_KERNELS_NARROW_H
-#define DF_KERNELS_NARROW_H
+#ifndef DF_KERNELS_BYTES_H
+#define DF_KERNELS_BYTES_H
 
 #include "kernels/simd.h"
 
@@ -32,10 +31,6 @@ static inline ints i_dot(ints c, ints w, quads a) {
 }
 static inline void v_low_bytes(uint8_t *p, vec x) {
   _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
-}
-static inline vec v_half(const uint16_t *p) {
-  const ints x = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
-  return v_bits(_mm512_castsi512_ps(_mm512_slli_epi32(x, 13)), 0x8fffffffu);
 }
 
 #elif DF_IS(avx2)
@@ -63,10 +58,6 @@ static inline void v_low_bytes(uint8_t *p, vec x) {
   const int32_t low = _mm256_extract_epi32(y, 0), high = _mm256_extract_epi32(y, 4);
   memcpy(p, &low, sizeof low);
   memcpy(p + 4, &high, sizeof high);
-}
-static inline vec v_half(const uint16_t *p) {
-  const ints x = _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
-  return v_bits(_mm256_castsi256_ps(_mm256_slli_epi32(x, 13)), 0x8fffffffu);
 }
 
 #elif DF_IS(neon)
@@ -96,17 +87,15 @@ static inline void v_low_bytes(uint8_t *p, vec x) {
   const uint8x8_t z = vmovn_u16(vcombine_u16(y, y));
   vst1_lane_u32((uint32_t *)(void *)p, vreinterpret_u32_u8(z), 0);
 }
-static inline vec v_half(const uint16_t *p) {
-  const int32x4_t x = vmovl_s16(vreinterpret_s16_u16(vld1_u16(p)));
-  return v_bits(vreinterpretq_f32_s32(vshlq_n_s32(x, 13)), 0x8fffffffu);
-}
 
 #elif DF_IS(simd128) || DF_IS(relaxed)
 
 typedef v128_t ints;
 static inline ints i_zero(void) { return wasm_i32x4_splat(0); }
 static inline void i_store(int32_t *p, ints x) { wasm_v128_store(p, x); }
-static inline vec v_integer(const int32_t *p) { return wasm_f32x4_convert_i32x4(wasm_v128_load(p)); }
+static inline vec v_integer(const int32_t *p) {
+  return wasm_f32x4_convert_i32x4(wasm_v128_load(p));
+}
 static inline ints i_load(const int8_t *p) { return wasm_v128_load(p); }
 #if DF_IS(relaxed)
 typedef v128_t quads;
@@ -132,9 +121,6 @@ static inline ints i_dot(ints c, ints w, quads a) {
 static inline void v_low_bytes(uint8_t *p, vec x) {
   wasm_v128_store32_lane(
       p, wasm_i8x16_shuffle(x, x, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), 0);
-}
-static inline vec v_half(const uint16_t *p) {
-  return v_bits(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), 0x8fffffffu);
 }
 
 #else
@@ -162,12 +148,6 @@ static inline void v_low_bytes(uint8_t *p, vec x) {
   uint32_t b;
   memcpy(&b, &x, sizeof b);
   *p = (uint8_t)b;
-}
-static inline vec v_half(const uint16_t *p) {
-  const uint32_t b = (uint32_t)(int32_t)(int16_t)*p << 13 & 0x8fffffffu;
-  vec x;
-  memcpy(&x, &b, sizeof x);
-  return x;
 }
 
 #endif
