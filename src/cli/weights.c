@@ -47,10 +47,8 @@ typedef struct comparison {
 // n standard normal numbers for each sequence.
 static void draw(const comparison *c, int token, df_purpose purpose, int n, float *out) {
   for (int b = 0; out && b < SEQUENCES; b++) {
-    const df_random at = {.seed = c->seed,
-                          .sequence = (uint32_t)b,
-                          .token = (uint32_t)token,
-                          .purpose = purpose};
+    const df_random at = {
+        .seed = c->seed, .sequence = (uint32_t)b, .token = (uint32_t)token, .purpose = purpose};
     df_random_normal(&at, n, out + (size_t)b * (size_t)n);
   }
 }
@@ -98,7 +96,8 @@ static df_status walk(comparison *c, float *x_next, df_error *error) {
     draw(c, t, DF_RANDOM_TEST, net->condition_size, df_cell_cond(r));
     for (int i = 0; i < SEQUENCES * D; i++) x[i] = df_clip(x[i], config->clip_noise);
     if (df_cell_guess(r)) memset(df_cell_guess(r), 0, SEQUENCES * row * sizeof(float));
-    for (int s = steps; !status && s >= 0; s--) { // at level 0 for the latent that the next token gets
+    for (int s = steps; !status && s >= 0;
+         s--) { // at level 0 for the latent that the next token gets
       for (int b = 0; b < SEQUENCES; b++) df_cell_level(r)[b] = grid[s];
       status = run(c, error);
       for (int b = 0; !status && s && b < SEQUENCES; b++)

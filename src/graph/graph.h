@@ -115,8 +115,8 @@ df_status df_plan_bind(df_plan *plan, const df_tensor *t, float *memory, df_erro
 // Computes all outputs for `batch` members, 1 .. options.batch. Allocates nothing.
 df_status df_plan_run(df_plan *plan, int batch, df_error *error);
 
-size_t df_plan_bytes(const df_plan *plan); // the block, shared packed weights not counted
+size_t df_plan_bytes(const df_plan *plan);        // the block, shared packed weights not counted
 size_t df_plan_weight_bytes(const df_plan *plan); // fixed weights that a run reads
-int df_plan_steps(const df_plan *plan);    // operations run
+int df_plan_steps(const df_plan *plan);           // operations run
 
 #endif

@@ -1,159 +1,182 @@
-// The part of the vocabulary for numbers of 8 bits; simd.h has the floats.
+// The part of the vocabulary for weights of 8 bits (-127 to 127) and activations of 14 (0 to 16383); simd.h has the
+// floats. Four consecutive k are a quad.
 //
-// A quad is four bytes that belong to four consecutive k. Integers: lanes of 32 bits, WIDTH of them.
-//   i_zero()  i_store(p, x)  v_integer(p): WIDTH int32 at p as floats
-//   i_load(p): 4 WIDTH signed bytes, a quad for each lane, as QUAD(lane, k) lays them out
-//   i_quad(p): a quad of bytes from 0 to 127, in all lanes
-//   i_dot(c, w, a): lane by lane, c + the sum of the four products of w and a, without rounding or saturation:
-//     neither -128 nor bytes above 127 occur, so that two products fit 16 bits (2 127^2 < 2^15)
-//   v_low_bytes(p, x): the lowest byte of each lane's pattern, WIDTH bytes
+//   i_zero()  i_store(p, x): WIDTH integers of 32 bits
+//   i_weights(p): a quad of weights for each lane, 4 WIDTH bytes; QUAD(lane, k) is the place of each
+//   i_quad(p): a quad of activations, the same in all lanes
+//   i_dot(c, w, a): lane by lane, c + the sum of the four products, exact
+//   i_put(p, part, x): WIDTH activations from the low 14 bits of the lanes' patterns, whose other bits are 0
+//   i_total(p, part): WIDTH sums of products, as floats
+//
+// The relaxed dot product takes activations of 7 bits. There a row of activations is two PARTS, the high and the low
+// seven bits, `part` entries apart, and what follows is two rows of sums, 128 times one plus the other.
 #ifndef DF_KERNELS_BYTES_H
 #define DF_KERNELS_BYTES_H
 
 #include "kernels/simd.h"
 
+#if DF_IS(relaxed)
+enum { PARTS = 2 };
+typedef uint8_t activation;
+#define QUAD(lane, k) (4 * (lane) + (k))
+#elif DF_IS(neon)
+enum { PARTS = 1 };
+typedef int16_t activation;
+#define QUAD(lane, k) (WIDTH * (k) + (lane))
+#else
+enum { PARTS = 1 };
+typedef int16_t activation;
+#define QUAD(lane, k) ((k) / 2 * 2 * WIDTH + 2 * (lane) + (k) % 2) // pairs of k
+#endif
+
 #if DF_IS(avx512)
 
 typedef __m512i ints;
-typedef __m512i quads;
+typedef struct quads { // pairs of 16 bits
+  __m512i first, second;
+} quads;
 static inline ints i_zero(void) { return _mm512_setzero_si512(); }
 static inline void i_store(int32_t *p, ints x) { _mm512_storeu_si512(p, x); }
-static inline vec v_integer(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
-static inline ints i_load(const int8_t *p) { return _mm512_loadu_si512(p); }
-static inline quads i_quad(const uint8_t *p) {
-  int32_t a;
-  memcpy(&a, p, sizeof a);
-  return _mm512_set1_epi32(a);
+static inline quads i_weights(const int8_t *p) {
+  return (quads){_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)),
+                 _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(p + 2 * WIDTH)))};
 }
-static inline ints i_dot(ints c, ints w, quads a) {
-  const ints pairs = _mm512_maddubs_epi16(a, w);
-  return _mm512_add_epi32(c, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+static inline quads i_quad(const activation *p) {
+  int32_t a[2];
+  memcpy(a, p, sizeof a);
+  return (quads){_mm512_set1_epi32(a[0]), _mm512_set1_epi32(a[1])};
 }
-static inline void v_low_bytes(uint8_t *p, vec x) {
-  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
+static inline ints i_dot(ints c, quads w, quads a) {
+  c = _mm512_add_epi32(c, _mm512_madd_epi16(w.first, a.first));
+  return _mm512_add_epi32(c, _mm512_madd_epi16(w.second, a.second));
+}
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_castps_si512(x)));
+}
+static inline vec i_total(const int32_t *p, ptrdiff_t part) {
+  return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));
 }
 
 #elif DF_IS(avx2)
 
 typedef __m256i ints;
-typedef __m256i quads;
+typedef struct quads { // pairs of 16 bits
+  __m256i first, second;
+} quads;
 static inline ints i_zero(void) { return _mm256_setzero_si256(); }
 static inline void i_store(int32_t *p, ints x) { _mm256_storeu_si256((__m256i *)p, x); }
-static inline vec v_integer(const int32_t *p) {
+static inline quads i_weights(const int8_t *p) {
+  return (quads){_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + 2 * WIDTH)))};
+}
+static inline quads i_quad(const activation *p) {
+  int32_t a[2];
+  memcpy(a, p, sizeof a);
+  return (quads){_mm256_set1_epi32(a[0]), _mm256_set1_epi32(a[1])};
+}
+static inline ints i_dot(ints c, quads w, quads a) {
+  c = _mm256_add_epi32(c, _mm256_madd_epi16(w.first, a.first));
+  return _mm256_add_epi32(c, _mm256_madd_epi16(w.second, a.second));
+}
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
+  const __m256i y = _mm256_castps_si256(x);
+  _mm_storeu_si128((__m128i *)p,
+                   _mm_packus_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1)));
+}
+static inline vec i_total(const int32_t *p, ptrdiff_t part) {
   return _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-static inline ints i_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
-static inline quads i_quad(const uint8_t *p) {
-  int32_t a;
-  memcpy(&a, p, sizeof a);
-  return _mm256_set1_epi32(a);
-}
-static inline ints i_dot(ints c, ints w, quads a) {
-  const ints pairs = _mm256_maddubs_epi16(a, w);
-  return _mm256_add_epi32(c, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-static inline void v_low_bytes(uint8_t *p, vec x) {
-  const __m256i first = _mm256_set1_epi32(0x0c080400);
-  const __m256i y = _mm256_shuffle_epi8(_mm256_castps_si256(x), first);
-  const int32_t low = _mm256_extract_epi32(y, 0), high = _mm256_extract_epi32(y, 4);
-  memcpy(p, &low, sizeof low);
-  memcpy(p + 4, &high, sizeof high);
 }
 
 #elif DF_IS(neon)
 
-// Pairs of k: the first halves of all quads, then the second.
-#define QUAD(lane, k) ((k) / 2 * 8 + 2 * (lane) + (k) % 2)
 typedef int32x4_t ints;
-typedef struct quads {
-  int8x8_t first, second;
-} quads;
+typedef int8x16_t weights;
+typedef int16x4_t quads;
 static inline ints i_zero(void) { return vdupq_n_s32(0); }
 static inline void i_store(int32_t *p, ints x) { vst1q_s32(p, x); }
-static inline vec v_integer(const int32_t *p) { return vcvtq_f32_s32(vld1q_s32(p)); }
-static inline ints i_load(const int8_t *p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
-static inline quads i_quad(const uint8_t *p) {
-  int16_t a[2];
-  memcpy(a, p, sizeof a);
-  return (quads){vreinterpret_s8_s16(vdup_n_s16(a[0])), vreinterpret_s8_s16(vdup_n_s16(a[1]))};
+static inline weights i_weights(const int8_t *p) { return vld1q_s8(p); }
+static inline quads i_quad(const activation *p) { return vld1_s16(p); }
+static inline ints i_dot(ints c, weights w, quads a) {
+  const int16x8_t low = vmovl_s8(vget_low_s8(w)), high = vmovl_s8(vget_high_s8(w));
+  c = vmlal_lane_s16(c, vget_low_s16(low), a, 0);
+  c = vmlal_lane_s16(c, vget_high_s16(low), a, 1);
+  c = vmlal_lane_s16(c, vget_low_s16(high), a, 2);
+  return vmlal_lane_s16(c, vget_high_s16(high), a, 3);
 }
-static inline ints i_dot(ints c, ints w, quads a) {
-  const int8x16_t b = vreinterpretq_s8_s32(w);
-  c = vpadalq_s16(c, vmull_s8(vget_low_s8(b), a.first));
-  return vpadalq_s16(c, vmull_s8(vget_high_s8(b), a.second));
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
+  vst1_s16(p, vmovn_s32(vreinterpretq_s32_f32(x)));
 }
-static inline void v_low_bytes(uint8_t *p, vec x) {
-  const uint16x4_t y = vmovn_u32(vreinterpretq_u32_f32(x));
-  const uint8x8_t z = vmovn_u16(vcombine_u16(y, y));
-  vst1_lane_u32((uint32_t *)(void *)p, vreinterpret_u32_u8(z), 0);
-}
+static inline vec i_total(const int32_t *p, ptrdiff_t part) { return vcvtq_f32_s32(vld1q_s32(p)); }
 
 #elif DF_IS(simd128) || DF_IS(relaxed)
 
 typedef v128_t ints;
 static inline ints i_zero(void) { return wasm_i32x4_splat(0); }
 static inline void i_store(int32_t *p, ints x) { wasm_v128_store(p, x); }
-static inline vec v_integer(const int32_t *p) {
-  return wasm_f32x4_convert_i32x4(wasm_v128_load(p));
-}
-static inline ints i_load(const int8_t *p) { return wasm_v128_load(p); }
 #if DF_IS(relaxed)
 typedef v128_t quads;
-static inline quads i_quad(const uint8_t *p) { return wasm_v128_load32_splat(p); }
-static inline ints i_dot(ints c, ints w, quads a) {
+static inline quads i_weights(const int8_t *p) { return wasm_v128_load(p); }
+static inline quads i_quad(const activation *p) { return wasm_v128_load32_splat(p); }
+static inline ints i_dot(ints c, quads w, quads a) {
   return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, a, c);
 }
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
+  const v128_t high = wasm_u32x4_shr(x, 7), low = wasm_v128_and(x, wasm_i32x4_splat(127));
+  wasm_v128_store32_lane(
+      p, wasm_i8x16_shuffle(high, high, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), 0);
+  wasm_v128_store32_lane(
+      p + part, wasm_i8x16_shuffle(low, low, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12),
+      0);
+}
+static inline vec i_total(const int32_t *p, ptrdiff_t part) {
+  return wasm_f32x4_convert_i32x4(
+      wasm_i32x4_add(wasm_i32x4_shl(wasm_v128_load(p), 7), wasm_v128_load(p + part)));
+}
 #else
-// Pairs of k: the first halves of all quads, then the second. Bytes are widened to 16 bits.
-#define QUAD(lane, k) ((k) / 2 * 8 + 2 * (lane) + (k) % 2)
-typedef struct quads {
+typedef struct quads { // pairs of 16 bits
   v128_t first, second;
 } quads;
-static inline quads i_quad(const uint8_t *p) {
-  return (quads){wasm_i16x8_extend_low_i8x16(wasm_v128_load16_splat(p)),
-                 wasm_i16x8_extend_low_i8x16(wasm_v128_load16_splat(p + 2))};
+static inline quads i_weights(const int8_t *p) {
+  return (quads){wasm_i16x8_load8x8(p), wasm_i16x8_load8x8(p + 8)};
 }
-static inline ints i_dot(ints c, ints w, quads a) {
-  c = wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(w), a.first));
-  return wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(w), a.second));
+static inline quads i_quad(const activation *p) {
+  return (quads){wasm_v128_load32_splat(p), wasm_v128_load32_splat(p + 2)};
+}
+static inline ints i_dot(ints c, quads w, quads a) {
+  c = wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(w.first, a.first));
+  return wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(w.second, a.second));
+}
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
+  wasm_v128_store64_lane(p, wasm_i16x8_narrow_i32x4(x, x), 0);
+}
+static inline vec i_total(const int32_t *p, ptrdiff_t part) {
+  return wasm_f32x4_convert_i32x4(wasm_v128_load(p));
 }
 #endif
-static inline void v_low_bytes(uint8_t *p, vec x) {
-  wasm_v128_store32_lane(
-      p, wasm_i8x16_shuffle(x, x, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), 0);
-}
 
 #else
 
-typedef int32_t ints; // or four bytes
-typedef uint32_t quads;
+typedef int32_t ints;
+typedef const int8_t *weights;
+typedef const activation *quads;
 static inline ints i_zero(void) { return 0; }
 static inline void i_store(int32_t *p, ints x) { *p = x; }
-static inline vec v_integer(const int32_t *p) { return (float)*p; }
-static inline ints i_load(const int8_t *p) {
-  ints w;
-  memcpy(&w, p, sizeof w);
-  return w;
+static inline weights i_weights(const int8_t *p) { return p; }
+static inline quads i_quad(const activation *p) { return p; }
+static inline ints i_dot(ints c, weights w, quads a) {
+  return c + w[0] * a[0] + w[1] * a[1] + w[2] * a[2] + w[3] * a[3];
 }
-static inline quads i_quad(const uint8_t *p) {
-  quads a;
-  memcpy(&a, p, sizeof a);
-  return a;
-}
-static inline ints i_dot(ints c, ints w, quads a) {
-  for (int i = 0; i < 32; i += 8) c += (int8_t)((uint32_t)w >> i) * (int)(a >> i & 255);
-  return c;
-}
-static inline void v_low_bytes(uint8_t *p, vec x) {
+static inline void i_put(activation *p, ptrdiff_t part, vec x) {
   uint32_t b;
   memcpy(&b, &x, sizeof b);
-  *p = (uint8_t)b;
+  *p = (activation)b;
 }
+static inline vec i_total(const int32_t *p, ptrdiff_t part) { return (float)*p; }
 
 #endif
 
-#ifndef QUAD
-#define QUAD(lane, k) (4 * (lane) + (k))
+#if !DF_IS(neon) && !DF_IS(scalar)
+typedef quads weights;
 #endif
 
 #endif

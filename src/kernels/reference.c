@@ -100,10 +100,10 @@ static void int8_matmul(const df_matmul *p) {
           high = fmaxf(high, x);
           if (!isfinite(x)) sum = NAN;
         }
-        const float range = high - low, inverse = range > 1e-30f ? 127 / range : 0;
+        const float range = high - low, inverse = range > 1e-30f ? DF_INT8_STEPS / range : 0;
         for (int l = begin; l < end; l++) {
           const double q = nearbyintf((a[l * p->a_col] - low) * inverse);
-          sum += (double)scale[j] * w[(ptrdiff_t)l * p->n + j] * (low + q * range / 127);
+          sum += (double)scale[j] * w[(ptrdiff_t)l * p->n + j] * (low + q * range / DF_INT8_STEPS);
         }
       }
       if (p->bias) sum += p->bias[j];

@@ -356,7 +356,7 @@ TEST(the_error_of_int8_is_what_rounding_gives) {
           low = fmin(low, (double)a.x[i * k + l]);
           high = fmax(high, (double)a.x[i * k + l]);
         }
-        const double step = (high - low) / 127;
+        const double step = (high - low) / DF_INT8_STEPS;
         for (int l = begin; l < end; l++)
           bound += 0.5 * step * fabs((double)b.x[l * n + j]) +
                    0.5 * most / 127 * (fabs((double)a.x[i * k + l]) + 0.5 * step);

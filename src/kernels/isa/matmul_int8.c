@@ -1,15 +1,15 @@
 // Matrix product with B in 8 bits: C = act(A B + bias + residual), where
 //
 //   B[k,n] is rounded to w[k,n] scale[n], w from -127 to 127, when it is packed;
-//   A[m,k] is rounded to low[m] + q[m,k] step[m], q from 0 to 127, when the product runs: each row, in blocks of
+//   A[m,k] is rounded to low[m] + q[m,k] step[m], q from 0 to 16383, when the product runs: each row, in blocks of
 //   BLOCK along k, between the smallest and the largest number of the block.
 //
-// A block adds scale (step sum(q w) + low sum(w)) to an entry of C. sum(q w) is an integer, below 2^24 and so exact
-// in a float too; sum(w) was computed when B was packed. All instruction sets round to the same q and w.
-// What is not finite in A shows as NaN in its row of C.
+// A block adds scale (step sum(q w) + low sum(w)) to an entry of C. sum(q w) is an integer below 2^31; sum(w) was
+// computed when B was packed. All instruction sets round to the same q and w. What is not finite in A shows as NaN in
+// its row of C.
 //
-// Packed: scale (columns), sum(w) (blocks, columns), then panels of two vectors of columns as in matmul.c, [n / PANEL]
-// [k / 4][PANEL] quads of bytes; columns and k are filled up with zeros.
+// Why 14 bits of A: see kernels/README.md. Packed: scale (columns), sum(w) (blocks, columns), then panels of two
+// vectors of columns as in matmul.c, [n / PANEL][k / 4][PANEL] quads of bytes; columns and k are filled up with zeros.
 #include "kernels/bytes.h"
 #include "kernels/isa/isa.h"
 
@@ -17,7 +17,7 @@ enum {
   PANEL = 2 * WIDTH,     // columns
   BLOCK = DF_INT8_BLOCK, // k of a block
   TOGETHER = 32,         // rows of A that are quantised at a time: all of them visit a panel
-  LONG = BLOCK + 64 + 4  // bytes between two of these rows: they spread over the sets of the cache
+  LONG = BLOCK + 40 // numbers between two of these rows: they spread over the sets of the cache
 };
 
 // The parts of packed B
@@ -66,7 +66,7 @@ void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_
 // ---- Rows of A -----------------------------------------------------------------------------------
 
 // x[k] = low + q step; q is filled up with zeros to whole quads.
-static void quantise(int k, const float *x, uint8_t *q, float *low, float *step) {
+static void quantise(int k, const float *x, activation *q, float *low, float *step) {
   vec least = v_set(k ? *x : 0), most = least, odd = v_set(0);
   int i = 0;
   for (; i + WIDTH <= k; i += WIDTH) {
@@ -87,34 +87,38 @@ static void quantise(int k, const float *x, uint8_t *q, float *low, float *step)
     a[0] = a[i] < a[0] ? a[i] : a[0];
     b[0] = b[i] > b[0] ? b[i] : b[0];
   }
-  const float range = b[0] - a[0], inverse = range > 1e-30f ? 127 / range : 0;
+  const float range = b[0] - a[0], inverse = range > 1e-30f ? DF_INT8_STEPS / range : 0;
   *low = a[0] + nan;
-  *step = range / 127;
+  *step = range / DF_INT8_STEPS;
   for (i = 0; i < k; i += WIDTH) {
     const vec u = v_mul(v_sub(v_get(x + i, k - i), v_set(a[0])), v_set(inverse));
-    v_low_bytes(q + i, v_add(u, v_set(whole)));
+    i_put(q + i, LONG, v_bits(v_add(u, v_set(whole)), 0x3fff));
   }
-  for (i = k; i % 4; i++) q[i] = 0;
+  for (int part = 0; part < PARTS; part++)
+    for (i = k; i % 4; i++) q[part * LONG + i] = 0;
 }
 
 // ---- Tiles ---------------------------------------------------------------------------------------
 
-// sums[rows, cols vectors] = q w over a block. Rows of q are LONG bytes apart, panels of B `panel` bytes.
-typedef void tile_run(int quads, const uint8_t *q, const int8_t *b, ptrdiff_t panel, int32_t *sums);
+// sums[rows, cols vectors] = q w over a block of k quads. Rows of q are LONG numbers apart, panels of B `panel` bytes;
+// each part of a row is a row here.
+typedef void tile_run(int k, const activation *q, const int8_t *b, ptrdiff_t panel, int32_t *sums);
 
 #define ROWS_1(X, COLS) COLS(X, 0)
 #define ROWS_2(X, COLS) ROWS_1(X, COLS) COLS(X, 1)
 #define ROWS_3(X, COLS) ROWS_2(X, COLS) COLS(X, 2)
 #define ROWS_4(X, COLS) ROWS_3(X, COLS) COLS(X, 3)
 #define COLS_2(X, i)    X(i, 0) X(i, 1)
-#define COLS_8(X, i)    COLS_2(X, i) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define COLS_4(X, i)    COLS_2(X, i) X(i, 2) X(i, 3)
+#define COLS_8(X, i)    COLS_4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 
 #define START(i, j)  ints c##i##_##j = i_zero();
-#define LOAD_B(i, j) const ints b##j = i_load(b + j / 2 * panel + j % 2 * WIDTH * 4);
+#define LOAD_B(i, j) const weights b##j = i_weights(b + j / 2 * panel + j % 2 * WIDTH * 4);
 #define LOAD_A(i)    const quads a##i = i_quad(q + i * LONG);
 #define DOT(i, j)    c##i##_##j = i_dot(c##i##_##j, b##j, a##i);
 #define STORE(i, j)  i_store(sums + i * MOST + j * WIDTH, c##i##_##j);
 #define DOT_2(X, i)  LOAD_A(i) COLS_2(X, i)
+#define DOT_4(X, i)  LOAD_A(i) COLS_4(X, i)
 #define DOT_8(X, i)  LOAD_A(i) COLS_8(X, i)
 
 enum { ROWS = 4, MOST = 8 * WIDTH }; // of a tile; columns of the widest one
@@ -127,7 +131,7 @@ enum { ROWS = 4, MOST = 8 * WIDTH }; // of a tile; columns of the widest one
 #endif
 
 #define TILE(rows, cols)                                                                           \
-  static void tile_##rows##_##cols(int k, const uint8_t *q, const int8_t *b, ptrdiff_t panel,      \
+  static void tile_##rows##_##cols(int k, const activation *q, const int8_t *b, ptrdiff_t panel,   \
                                    int32_t *sums) {                                                \
     ROWS_##rows(START, COLS_##cols);                                                               \
     ONE_BY_ONE                                                                                     \
@@ -138,12 +142,24 @@ enum { ROWS = 4, MOST = 8 * WIDTH }; // of a tile; columns of the widest one
     ROWS_##rows(STORE, COLS_##cols);                                                               \
   }
 
-TILE(1, 8) // one row: four panels at once, for enough independent sums
+// One row takes several panels at once, for enough independent sums.
+#if DF_IS(relaxed)
+TILE(2, 4)
+TILE(2, 2)
+TILE(4, 2)
+static tile_run *const tile_wide = tile_2_4, *const tiles[] = {NULL, NULL, tile_2_2, NULL,
+                                                               tile_4_2};
+enum { WIDE = 4 * WIDTH };
+#else
+TILE(1, 8)
 TILE(1, 2)
 TILE(2, 2)
 TILE(3, 2)
 TILE(4, 2)
-static tile_run *const tiles[ROWS + 1] = {NULL, tile_1_2, tile_2_2, tile_3_2, tile_4_2};
+static tile_run *const tile_wide = tile_1_8, *const tiles[] = {NULL, tile_1_2, tile_2_2, tile_3_2,
+                                                               tile_4_2};
+enum { WIDE = 8 * WIDTH };
+#endif
 
 // ---- The product ---------------------------------------------------------------------------------
 
@@ -153,7 +169,7 @@ static void finish(int cols, const int32_t *sums, float low, float step, const f
   for (int j = 0; j < cols; j += WIDTH) {
     const int left = cols - j;
     vec y = v_mul(v_set(low), v_load(total + j));
-    y = v_mul(v_fma(v_set(step), v_integer(sums + j), y), v_load(scale + j));
+    y = v_mul(v_fma(v_set(step), i_total(sums + j, MOST), y), v_load(scale + j));
     if (bias) y = v_add(y, v_get(bias + j, left));
     if (from) y = v_add(y, v_get(from + j, left));
     v_put(c + j, left, y);
@@ -161,7 +177,7 @@ static void finish(int cols, const int32_t *sums, float low, float step, const f
 }
 
 void DF_K(int8_matmul)(const df_matmul *p) {
-  uint8_t q[TOGETHER * LONG];
+  activation q[TOGETHER * PARTS * LONG];
   float low[TOGETHER], step[TOGETHER], line[BLOCK];
   int32_t sums[ROWS * MOST];
   const layout l = lay_out(p->n, p->k);
@@ -179,7 +195,7 @@ void DF_K(int8_matmul)(const df_matmul *p) {
           for (int t = 0; t < k; t++) line[t] = a[t * p->a_col];
           a = line;
         }
-        quantise(k, a, q + i * LONG, &low[i], &step[i]);
+        quantise(k, a, q + i * PARTS * LONG, &low[i], &step[i]);
       }
       const float *const bias = block ? NULL : p->bias;
       const float *const from = block         ? c
@@ -188,15 +204,15 @@ void DF_K(int8_matmul)(const df_matmul *p) {
       const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
       const float *const totals = p->b + l.sums + (ptrdiff_t)block * l.columns;
       for (int j = 0, wide; j < p->n; j += wide) {
-        wide = rows == 1 && p->n - j > 6 * WIDTH ? 8 * WIDTH : PANEL;
+        wide = rows == 1 && p->n - j > WIDE - PANEL ? WIDE : PANEL;
         const int cols = p->n - j < wide ? p->n - j : wide;
         const int8_t *const b = bytes + j / PANEL * panel + (ptrdiff_t)k0 * PANEL;
         for (int i = 0, height; i < rows; i += height) {
-          height = rows - i < ROWS ? rows - i : ROWS;
-          tile_run *const run = wide > PANEL ? tile_1_8 : tiles[height];
-          run((k + 3) / 4, q + i * LONG, b, panel, sums);
+          height = rows - i < ROWS / PARTS ? rows - i : ROWS / PARTS;
+          tile_run *const run = wide > PANEL ? tile_wide : tiles[height * PARTS];
+          run((k + 3) / 4, q + i * PARTS * LONG, b, panel, sums);
           for (int r = i; r < i + height; r++)
-            finish(cols, sums + (r - i) * MOST, low[r], step[r], p->b + j, totals + j,
+            finish(cols, sums + (r - i) * PARTS * MOST, low[r], step[r], p->b + j, totals + j,
                    bias ? bias + j : NULL, from ? from + r * from_row + j : NULL,
                    c + r * p->c_row + j);
         }
