@@ -90,7 +90,7 @@ const forcing = new URL('../build/native/forcing', import.meta.url).pathname;
 /** What `forcing sample` of the native build makes: frames of each sequence. */
 function native(
   file,
-  { length, schedule, uncertainty, eta, posterior, ancestral, steps },
+  { length, schedule, uncertainty, eta, posterior, ancestral, steps, weights },
   seed,
   count,
 ) {
@@ -99,6 +99,7 @@ function native(
     ['--schedule', schedule],
     ['--uncertainty', uncertainty],
     ['--eta', eta],
+    ['--weights', weights],
     ['--steps', ancestral ? undefined : steps],
   ].flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
   if (posterior) flags.push('--posterior');
@@ -164,6 +165,7 @@ for (const build of builds) {
         { length: 'drawn' },
         { length: 8, schedule: 'full-sequence' },
         { length: 4, schedule: 'autoregressive', steps: 20 },
+        { length: 4, schedule: 'autoregressive', steps: 20, weights: 'int8' },
       ]) {
         const expected = native(kanji, plan, 15, count);
         const row = await model.sampler({ ...plan, batch: count, seed: 15 }).run();

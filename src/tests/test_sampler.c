@@ -980,6 +980,8 @@ TEST(options_that_do_not_fit_are_refused) {
         {{.uncertainty = 6}, false, DF_BAD_ARGUMENT, "expected an uncertainty from 0 to 5"},
         {{.uncertainty = NAN}, false, DF_BAD_ARGUMENT, "uncertainty"},
         {{.schedule = DF_SCHEDULES}, false, DF_BAD_ARGUMENT, "schedule"},
+        {{.weights = 2}, false, DF_BAD_ARGUMENT, "weights: expected 0 to 1, found 2"},
+        {{.weights = -1}, false, DF_BAD_ARGUMENT, "weights"},
         {{.stabilization = 41},
          false,
          DF_BAD_ARGUMENT,
@@ -1033,6 +1035,7 @@ TEST(options_that_do_not_fit_are_refused) {
       if (c->eta != 0) o.eta = c->eta;
       if (c->uncertainty != 0) o.uncertainty = c->uncertainty;
       if (c->stabilization) o.stabilization = c->stabilization;
+      if (c->weights) o.weights = c->weights;
       o.ancestral = c->ancestral, o.table = c->table, o.table_rows = c->table_rows;
       DURING("case %d", i);
       if (CHECK_STATUS(df_sampler_create(&s, cases[i].head ? &with_head : &m, &o, &test_error),
