@@ -15,7 +15,7 @@ export const builds = ['simd', 'relaxed'];
 export function skipReason(build) {
   return features()[build]
     ? false
-    : `this Node has no ${build} (node --experimental-wasm-relaxed-simd)`;
+    : `this Node has no ${build} (node --experimental-wasm-relaxed-simd --no-liftoff)`;
 }
 
 /** Loads a tiny model for the length of a test. */
