@@ -49,16 +49,25 @@ void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_
   int8_t *bytes = (int8_t *)(packed + l.bytes);
   memset(packed, 0, l.floats * sizeof *packed);
   for (int j = 0; j < n; j++) {
+    const float *const from = b + j * b_col;
     float most = 0;
-    for (int i = 0; i < k; i++) most = fmaxf(most, fabsf(b[i * b_row + j * b_col]));
+    for (int i = 0; i < k; i++) {
+      const float w = fabsf(from[i * b_row]);
+      most = w > most ? w : most;
+    }
     const float inverse = most > 1e-30f ? 127 / most : 0;
     scale[j] = most / 127;
     int8_t *const at =
         bytes + (size_t)(j / PANEL) * (size_t)l.quads * PANEL * 4 + j % PANEL / WIDTH * WIDTH * 4;
-    for (int i = 0; i < k; i++) {
-      const float w = b[i * b_row + j * b_col] * inverse + whole - whole;
-      at[i / 4 * PANEL * 4 + QUAD(j % WIDTH, i % 4)] = (int8_t)w;
-      sums[i / BLOCK * l.columns + j] += w;
+    for (int i = 0; i < k; i += BLOCK) {
+      const int end = k - i < BLOCK ? k : i + BLOCK;
+      float sum = 0;
+      for (int t = i; t < end; t++) {
+        const float w = from[t * b_row] * inverse + whole - whole;
+        at[t / 4 * PANEL * 4 + QUAD(j % WIDTH, t % 4)] = (int8_t)w;
+        sum += w;
+      }
+      sums[i / BLOCK * l.columns + j] = sum;
     }
   }
 }
