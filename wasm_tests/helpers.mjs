@@ -15,7 +15,7 @@ export const builds = ['simd', 'relaxed'];
 export function skipReason(build) {
   return features()[build]
     ? false
-    : `this Node has no ${build} (node --experimental-wasm-relaxed-simd --no-liftoff)`;
+    : `this Node has no ${build} (node --experimental-wasm-relaxed-simd)`;
 }
 
 /** Loads a tiny model for the length of a test. */

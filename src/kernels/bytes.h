@@ -9,24 +9,27 @@
 //   i_total(p, part): WIDTH sums of products, as floats
 //
 // The relaxed dot product takes activations of 7 bits. There a row of activations is two PARTS, the high and the low
-// seven bits, `part` entries apart, and what follows is two rows of sums, 128 times one plus the other.
+// seven bits, `part` entries apart, and what follows is two rows of sums, 128 times one plus the other. A file that
+// defines DF_PAIRS does without that instruction.
 #ifndef DF_KERNELS_BYTES_H
 #define DF_KERNELS_BYTES_H
 
 #include "kernels/simd.h"
 
-#if DF_IS(relaxed)
+#if DF_IS(relaxed) && !defined(DF_PAIRS)
+#define RELAXED_DOT 1
 enum { PARTS = 2 };
 typedef uint8_t activation;
 #define QUAD(lane, k) (4 * (lane) + (k))
-#elif DF_IS(neon)
+#else
+#define RELAXED_DOT 0
 enum { PARTS = 1 };
 typedef int16_t activation;
+#if DF_IS(neon)
 #define QUAD(lane, k) (WIDTH * (k) + (lane))
 #else
-enum { PARTS = 1 };
-typedef int16_t activation;
 #define QUAD(lane, k) ((k) / 2 * 2 * WIDTH + 2 * (lane) + (k) % 2) // pairs of k
+#endif
 #endif
 
 #if DF_IS(avx512)
@@ -113,7 +116,7 @@ static inline vec i_total(const int32_t *p, ptrdiff_t part) { return vcvtq_f32_s
 typedef v128_t ints;
 static inline ints i_zero(void) { return wasm_i32x4_splat(0); }
 static inline void i_store(int32_t *p, ints x) { wasm_v128_store(p, x); }
-#if DF_IS(relaxed)
+#if RELAXED_DOT
 typedef v128_t quads;
 static inline quads i_weights(const int8_t *p) { return wasm_v128_load(p); }
 static inline quads i_quad(const activation *p) { return wasm_v128_load32_splat(p); }

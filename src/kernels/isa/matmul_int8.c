@@ -13,6 +13,13 @@
 #include "kernels/bytes.h"
 #include "kernels/isa/isa.h"
 
+// matmul_int8_pairs.c compiles this file once more.
+#ifdef DF_PAIRS
+#define INT8(name) DF_K(int8_pairs_##name)
+#else
+#define INT8(name) DF_K(int8_##name)
+#endif
+
 enum {
   PANEL = 2 * WIDTH,     // columns
   BLOCK = DF_INT8_BLOCK, // k of a block
@@ -37,13 +44,12 @@ static layout lay_out(int n, int k) {
   return l;
 }
 
-size_t DF_K(int8_size)(int n, int k) { return lay_out(n, k).floats; }
+size_t INT8(size)(int n, int k) { return lay_out(n, k).floats; }
 
 // Adding 1.5 2^23 rounds to a whole number and leaves it in the low bits.
 static const float whole = 12582912.0f;
 
-void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
-                     float *packed) {
+void INT8(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed) {
   const layout l = lay_out(n, k);
   float *scale = packed, *sums = packed + l.sums;
   int8_t *bytes = (int8_t *)(packed + l.bytes);
@@ -152,7 +158,7 @@ enum { ROWS = 4, MOST = 8 * WIDTH }; // of a tile; columns of the widest one
   }
 
 // One row takes several panels at once, for enough independent sums.
-#if DF_IS(relaxed)
+#if RELAXED_DOT
 TILE(2, 4)
 TILE(2, 2)
 TILE(4, 2)
@@ -185,7 +191,7 @@ static void finish(int cols, const int32_t *sums, float low, float step, const f
   }
 }
 
-void DF_K(int8_matmul)(const df_matmul *p) {
+void INT8(matmul)(const df_matmul *p) {
   activation q[TOGETHER * PARTS * LONG];
   float low[TOGETHER], step[TOGETHER], line[BLOCK];
   int32_t sums[ROWS * MOST];
