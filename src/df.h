@@ -82,6 +82,9 @@ typedef struct df_sampler_options {
   // result. Default: until batches are full.
   int ahead;
   int threads; // that share a batch of cells, 1 or more; 0: one per core. Changes speed only
+  // How weight matrices are held and multiplied, a df_weights (kernels/kernels.h): float32, the default, or 8 bits,
+  // about a quarter of the memory and faster, at an error that `forcing eval` tells.
+  int weights;
   uint64_t seed;
   uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
   // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are

@@ -301,6 +301,31 @@ for (const [way, options] of Object.entries(ways)) {
       );
     });
 
+    test('weights of 8 bits are close to those of 32 and take less memory', async (t) => {
+      const config = { ...strokes, denoiser: { ...strokes.denoiser, latent_size: 160 } };
+      const model = await tiny(t, options, config);
+      const used = [];
+      const run = async (weights) => {
+        const before = (await model.memory()).used;
+        const sampler = model.sampler({ length: 3, seed: 1, weights });
+        const tokens = (await sampler.run()).tokens.slice();
+        sampler.dispose();
+        used.push((await model.memory()).used - before);
+        return tokens;
+      };
+      const base = await run(undefined);
+      const bytes = await run('int8');
+      assert.deepEqual(await run('f32'), base);
+      assert.deepEqual(await run('int8'), bytes);
+      assert.notDeepEqual(bytes, base);
+      assert.ok(used[1] < used[0] / 3 && used[1] > used[0] / 6, `${used}`);
+      assert.ok(used[2] === 0 && used[3] === 0, `${used}`); // kept for the next sampler
+      bytes.forEach((x, i) => {
+        const { std } = model.fields[i % 3];
+        assert.ok(Math.abs(x - base[i]) < 0.1 * std, `${i}: ${base[i]} and ${x}`);
+      });
+    });
+
     test('memory is told', async (t) => {
       const model = await tiny(t, options);
       model.sampler().dispose(); // the first one arranges the weights for the kernels, once

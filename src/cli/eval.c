@@ -11,6 +11,7 @@
 #include "cli/generate.h"
 #include "cli/report.h"
 #include "cli/sheet.h"
+#include "cli/weights.h"
 #include "diffusion/sampler.h"
 #include "io/file.h"
 #include "train/classifier.h"
@@ -48,6 +49,7 @@ typedef struct evaluation {
   char names[REPORT_MODELS][96];
   generated drawn[REPORT_MODELS];
   df_sampler_options samplers[REPORT_MODELS];
+  weights_measure weights[REPORT_MODELS][DF_WEIGHTS_COUNT];
   char classify_name[128]; // of the progress line
   report report;
 } evaluation;
@@ -618,6 +620,30 @@ static df_status write_sheet(const evaluation *e, int k, df_error *error) {
   return status;
 }
 
+// The weights of each model in every format: printed, and into weights.md.
+static df_status print_weights(const evaluation *e, df_error *error) {
+  df_arena arena = {0};
+  df_status status = DF_OK;
+  char *all = df_arena_alloc(&arena, 1), path[1024];
+  for (int k = 0; all && k < e->models; k++) {
+    const char *table = weights_markdown(e->weights[k], &arena);
+    size_t room = table ? strlen(all) + strlen(table) + 256 : 0;
+    char *longer = table ? df_arena_alloc(&arena, room) : NULL;
+    if (longer)
+      snprintf(longer, room, "%s%s%s, weights in each format on %s:\n\n%s", all, k ? "\n" : "",
+               e->names[k], df_isa(), table);
+    all = longer;
+  }
+  if (!all) status = df_fail(error, DF_NO_MEMORY, "out of memory for the table");
+  if (!status) printf("%s\n", all);
+  if (!status && e->folder) {
+    snprintf(path, sizeof path, "%s/weights.md", e->folder);
+    status = df_file_write(path, all, strlen(all), error);
+  }
+  df_arena_free(&arena);
+  return status;
+}
+
 static df_status write_json(const evaluation *e, df_error *error) {
   df_json_writer w = {.indent = 2};
   char path[1024], seed[24];
@@ -646,6 +672,7 @@ static df_status write_json(const evaluation *e, df_error *error) {
     df_json_put_number(&w, "passes", (double)g->cells);
     df_json_put_number(&w, "sampling_seconds", g->seconds);
     report_write(&e->report, k, &w, "measures");
+    weights_write(e->weights[k], &w);
     df_json_object_end(&w);
   }
   df_json_array_end(&w);
@@ -736,7 +763,8 @@ static df_status open_models(evaluation *e, df_error *error) {
     df_status status = open_model_read(&e->open[k], e->paths[k], error);
     if (status) return status;
     const df_config *first = &e->open[0].config, *config = &e->open[k].config;
-    if (config->network.condition_size || config->network.initial == DF_INITIAL_ENCODED)
+    if (e->data_path &&
+        (config->network.condition_size || config->network.initial == DF_INITIAL_ENCODED))
       return df_fail(error, DF_NOT_SUPPORTED, "%s has conditions, which eval does not supply",
                      e->paths[k]);
     bool same = config->field_count == first->field_count;
@@ -759,10 +787,14 @@ static df_status open_models(evaluation *e, df_error *error) {
 
 static df_status run(evaluation *e, df_error *error) {
   df_status status = open_models(e, error);
-  if (!status) status = read_data(e, error);
-  if (!status && e->learn > e->train.count) e->learn = e->train.count;
-  if (!status) status = df_threads_create(&e->threads, e->s.threads, error);
+  if (!status && e->data_path) status = read_data(e, error);
   if (!status && e->folder) status = df_file_make_folder(e->folder, error);
+  for (int k = 0; !status && k < e->models; k++)
+    status = weights_compare(e->weights[k], &e->open[k], e->seed, error);
+  if (!status) status = print_weights(e, error);
+  if (status || !e->data_path) return status;
+  if (e->learn > e->train.count) e->learn = e->train.count;
+  status = df_threads_create(&e->threads, e->s.threads, error);
   for (int k = 0; !status && k < e->models; k++) status = evaluate(e, k, error);
   if (!status) status = evaluate_real(e, error);
   for (int k = 0; !status && e->folder && k < e->models; k++) status = write_sheet(e, k, error);
@@ -778,7 +810,7 @@ int cli_eval(int argc, char **argv) {
       {"--data", "DATA",
        "What the models were trained on: a recipe.json, or a folder with train_points.npy (or "
        "train_values.npy), train_offsets.npy and the same for valid, drawings as movements. "
-       "Required.",
+       "Without it only the formats of weights are compared.",
        CLI_TEXT, &e.data_path},
       {"--count", "N", "Sequences whose properties are compared (default 1000).", CLI_INT,
        &e.count},
@@ -825,13 +857,22 @@ int cli_eval(int argc, char **argv) {
           "               sequences told from each other. In the second row it also\n"
           "               sees every value v as tanh(v / (0.05 standard deviations)),\n"
           "               which shows whether exact zeros are hit\n\n"
+          "First it compares the formats of weights (--weights), which needs no data: memory of "
+          "the "
+          "weights that a network pass reads, time of a pass for one token of one sequence, and, "
+          "in "
+          "parts of the root-mean-square value, root-mean-square and largest difference from "
+          "float32 "
+          "of the network's output, of the estimate of the clean token and of the latent, over the "
+          "passes of sequences sampled with float32. Without --data that is all.\n\n"
           "Generated fields are rounded where all training values are whole numbers. Drawings are "
           "compared as movements from their first point, whether a model has positions (fields x, "
           "y) or movements (dx, dy). The same "
           "seed gives the same table on the same kind of processor.\n\n"
           "Exit codes: 0 done, 1 failed (the reason is printed), 2 wrong command line, 130 "
           "interrupted.",
-      .examples = "  forcing eval models/kanji --data models/kanji/recipe.json --out runs/eval\n"
+      .examples = "  forcing eval models/kanji\n"
+                  "  forcing eval models/kanji --data models/kanji/recipe.json --out runs/eval\n"
                   "  forcing eval models/kanji --data models/kanji/recipe.json --classifier 0 "
                   "--schedule full-sequence\n"
                   "  forcing eval a.safetensors b.safetensors c.safetensors --data recipe.json\n",
@@ -844,9 +885,7 @@ int cli_eval(int argc, char **argv) {
   df_error error;
   df_status status = DF_OK;
   while (e.models < REPORT_MODELS && e.paths[e.models]) e.models++;
-  if (!e.data_path)
-    status = df_fail(&error, DF_BAD_ARGUMENT, "--data is missing: a recipe.json or a folder");
-  else if (e.count < 2 || e.count > 10000000)
+  if (e.count < 2 || e.count > 10000000)
     status = df_fail(&error, DF_BAD_ARGUMENT, "--count: expected 2 to 10000000, found %d", e.count);
   else if (e.learn && (e.learn < 100 || e.learn > 1000000))
     status = df_fail(&error, DF_BAD_ARGUMENT,

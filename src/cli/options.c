@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "graph/packed.h"
 #include "io/file.h"
 
 // ---- Options ----
@@ -27,18 +28,18 @@ static bool whole_number(const char *text, uint64_t high, uint64_t *out) {
   return true;
 }
 
-static df_status read_schedule(const char *text, int *out, df_error *error) {
-  for (int i = 0; i < DF_CUSTOM; i++)
-    if (!strcmp(text, df_schedule_names[i])) {
+// The number of a name in a list.
+static df_status read_name(const char *option, const char *text, const char *const *names,
+                           int count, int *out, df_error *error) {
+  for (int i = 0; i < count; i++)
+    if (!strcmp(text, names[i])) {
       *out = i;
       return DF_OK;
     }
-  char names[128] = "";
-  for (int i = 0; i < DF_CUSTOM; i++)
-    snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "",
-             df_schedule_names[i]);
-  return df_fail(error, DF_BAD_ARGUMENT, "--schedule: expected one of %s, found \"%s\"", names,
-                 text);
+  char all[128] = "";
+  for (int i = 0; i < count; i++)
+    snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", names[i]);
+  return df_fail(error, DF_BAD_ARGUMENT, "%s: expected one of %s, found \"%s\"", option, all, text);
 }
 
 df_status sampling_resolve(const sampling *s, const df_config *config, df_sampler_options *out,
@@ -53,7 +54,13 @@ df_status sampling_resolve(const sampling *s, const df_config *config, df_sample
     o.seed = 0;
   }
   o.schedule = config->sampling.schedule;
-  if (s->schedule && read_schedule(s->schedule, &o.schedule, error)) return error->code;
+  if (s->schedule &&
+      read_name("--schedule", s->schedule, df_schedule_names, DF_CUSTOM, &o.schedule, error))
+    return error->code;
+  o.weights = DF_WEIGHTS_F32;
+  if (s->weights &&
+      read_name("--weights", s->weights, df_weights_names, DF_WEIGHTS_COUNT, &o.weights, error))
+    return error->code;
   bool late = o.schedule == DF_PYRAMID || o.schedule == DF_TRAPEZOID;
 
   o.ancestral = s->ancestral;
@@ -135,11 +142,12 @@ void sampling_write(const df_sampler_options *o, df_json_writer *w, const char *
   df_json_put_number(w, "stabilization", o->stabilization);
   df_json_put_bool(w, "ancestral", o->ancestral);
   df_json_put_bool(w, "posterior", o->posterior);
+  df_json_put_string(w, "weights", df_weights_names[o->weights]);
   df_json_object_end(w);
 }
 
 void sampling_text(const df_sampler_options *o, char *text, size_t size) {
-  char more[96] = "";
+  char more[128] = "";
   if (o->schedule == DF_PYRAMID || o->schedule == DF_TRAPEZOID)
     snprintf(more, sizeof more, ", uncertainty %g", o->uncertainty);
   if (o->ancestral)
@@ -149,6 +157,9 @@ void sampling_text(const df_sampler_options *o, char *text, size_t size) {
   if (o->stabilization)
     snprintf(more + strlen(more), sizeof more - strlen(more), ", stabilization %d",
              o->stabilization);
+  if (o->weights != DF_WEIGHTS_F32)
+    snprintf(more + strlen(more), sizeof more - strlen(more), ", %s weights",
+             df_weights_names[o->weights]);
   snprintf(text, size, "%s, %d steps%s%s", df_schedule_names[o->schedule], o->steps, more,
            o->posterior ? ", posterior" : "");
 }

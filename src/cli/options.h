@@ -11,7 +11,7 @@
 
 // As the command line has them; sampling_defaults before parsing.
 typedef struct sampling {
-  const char *schedule, *length, *seed; // NULL: not given
+  const char *schedule, *length, *seed, *weights; // NULL: not given
   int steps, stabilization;
   double uncertainty, eta;
   bool ancestral, posterior;
@@ -56,6 +56,10 @@ sampling sampling_defaults(void);
       {"--posterior", NULL,                                                                        \
        "A second pass at the new level gives each token's latent: exact, at twice the cost.",      \
        CLI_FLAG, &(s).posterior},                                                                  \
+      {"--weights", "FORMAT",                                                                      \
+       "How weight matrices are held: f32 (default) or int8, faster and a quarter of the memory; " \
+       "forcing eval tells its error.",                                                            \
+       CLI_TEXT, &(s).weights},                                                                    \
       {"--batch", "B",                                                                             \
        "Sequences that are computed together (default 128). Changes speed and memory only.",       \
        CLI_INT, &(s).batch},                                                                       \
@@ -63,7 +67,7 @@ sampling sampling_defaults(void);
     "--threads", "N", "Cores to use (default: all). Changes speed only.", CLI_INT, &(s).threads    \
   }
 
-enum { SAMPLING_OPTION_COUNT = 11 };
+enum { SAMPLING_OPTION_COUNT = 12 };
 
 // Checks what was given against the model's config and makes sampler options of it in which nothing
 // is left to a default. BAD_ARGUMENT names the option.

@@ -201,7 +201,7 @@ int cli_sample(int argc, char **argv) {
           "  seed       as given; a string if above 2^53\n"
           "  first      number of the first sequence\n"
           "  sampling   schedule, steps, uncertainty, eta, length, stabilization,\n"
-          "             ancestral, posterior: what was used\n"
+          "             ancestral, posterior, weights: what was used\n"
           "  raw        were binary fields left as they are?\n"
           "  fields     names of a frame's fields, such as [\"x\", \"y\", \"pen\"]\n"
           "  sequences  a list of {\"tokens\": n, \"frames\": [[x, y, pen], ...]},\n"

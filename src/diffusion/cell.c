@@ -80,7 +80,8 @@ static df_status bind(const df_cell_runner *r, worker *w, int first, df_error *e
   return status;
 }
 
-static df_status create(df_cell_runner *r, df_params *params, int threads, df_error *error) {
+static df_status create(df_cell_runner *r, df_params *params, const df_cell_options *options,
+                        df_error *error) {
   const df_network *net = &r->config->network;
   const int D = net->token_size, Z = net->latent_size, E = net->condition_size, n = r->max_cells;
   if (!(r->graph = df_graph_create()))
@@ -109,9 +110,9 @@ static df_status create(df_cell_runner *r, df_params *params, int threads, df_er
   df_tensor *z0 = net->denoiser->initial(net, &nn, observation);
   if (declared.code) return df_fail(error, declared.code, "%s", declared.message);
 
-  df_status status = df_threads_create(&r->threads, threads, error);
+  df_status status = df_threads_create(&r->threads, options->threads, error);
   if (status) return status;
-  threads = df_threads_count(r->threads);
+  const int threads = df_threads_count(r->threads);
   r->worker_count = parts_of(n, threads);
   r->worker_cells = (n + r->worker_count - 1) / r->worker_count;
   if (r->worker_cells < 2 * THREAD_CELLS) r->worker_cells = 2 * THREAD_CELLS;
@@ -119,17 +120,18 @@ static df_status create(df_cell_runner *r, df_params *params, int threads, df_er
   r->workers = df_arena_alloc(&r->arena, (size_t)r->worker_count * sizeof *r->workers);
   if (!r->workers) return df_fail(error, DF_NO_MEMORY, "no memory for %d threads", threads);
 
-  df_plan_options options = {.batch = r->worker_cells, .fixed_weights = true};
+  df_plan_options plan = {
+      .batch = r->worker_cells, .fixed_weights = true, .weights = options->weights};
   for (int i = 0; i < r->worker_count && !status; i++) {
     r->workers[i].first = -1;
     status = df_plan_create(&r->workers[i].plan, g, (df_tensor *[]){out, z_next, stop[1]},
-                            net->stop_head ? 3 : 2, &options, error);
+                            net->stop_head ? 3 : 2, &plan, error);
   }
-  options.batch = n;
-  if (!status) status = df_plan_create(&r->initial, g, &z0, 1, &options, error);
-  options.batch = 1;
+  plan.batch = n;
+  if (!status) status = df_plan_create(&r->initial, g, &z0, 1, &plan, error);
+  plan.batch = 1;
   if (!status && net->stop_head)
-    status = df_plan_create(&r->first_stop, g, &stop[0], 1, &options, error);
+    status = df_plan_create(&r->first_stop, g, &stop[0], 1, &plan, error);
   if (status) return status;
 
   bool failed = false;
@@ -158,8 +160,9 @@ static df_status create(df_cell_runner *r, df_params *params, int threads, df_er
 }
 
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, int threads, df_error *error) {
+                         const df_params *params, const df_cell_options *options, df_error *error) {
   *runner = NULL;
+  const int max_cells = options->cells;
   if (max_cells < 1)
     return df_fail(error, DF_BAD_ARGUMENT, "expected at least 1 cell, found %d", max_cells);
   df_cell_runner *r = df_alloc(sizeof *r);
@@ -168,7 +171,7 @@ df_status df_cell_create(df_cell_runner **runner, const df_config *config, const
   r->noise = noise;
   r->max_cells = max_cells;
   // The list of parameters is sealed: building the network finds them and adds none.
-  df_status status = create(r, (df_params *)params, threads, error);
+  df_status status = create(r, (df_params *)params, options, error);
   if (status)
     df_cell_free(r);
   else
@@ -192,6 +195,10 @@ size_t df_cell_bytes(const df_cell_runner *r) {
                  (r->first_stop ? df_plan_bytes(r->first_stop) : 0);
   for (int i = 0; i < r->worker_count; i++) bytes += df_plan_bytes(r->workers[i].plan);
   return bytes;
+}
+
+size_t df_cell_weight_bytes(const df_cell_runner *r) {
+  return df_plan_weight_bytes(r->workers[0].plan);
 }
 
 float *df_cell_x(df_cell_runner *r) { return r->x; }

@@ -8,11 +8,18 @@
 
 typedef struct df_cell_runner df_cell_runner;
 
-// Runs with up to max_cells cells on so many threads (0: one per core). config, noise and params stay the caller's and must outlive it.
+typedef struct df_cell_options {
+  int cells;          // most cells of a run, at least 1
+  int threads;        // that share a run; 0: one per core
+  df_weights weights; // format of the weight matrices
+} df_cell_options;
+
+// config, noise and params stay the caller's and must outlive the runner.
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, int threads, df_error *error);
+                         const df_params *params, const df_cell_options *options, df_error *error);
 void df_cell_free(df_cell_runner *runner);
 size_t df_cell_bytes(const df_cell_runner *runner);
+size_t df_cell_weight_bytes(const df_cell_runner *runner); // weights that a run reads
 
 // Inputs of the next run, dense (max_cells, .): the caller fills the first n rows.
 float *df_cell_x(df_cell_runner *runner);       // (n, D) tokens as the network shall see them

@@ -31,7 +31,9 @@ df_sampler_options df_sampler_defaults(void) {
                               .eta = DF_DEFAULT,
                               .stabilization = DF_DEFAULT,
                               .ahead = DF_DEFAULT,
-                              .threads = 1};
+                              .threads = 1,
+
+                              .weights = DF_DEFAULT};
 }
 
 static df_status in_range(const char *name, double value, double low, double high,
@@ -84,6 +86,7 @@ static df_status resolve(df_sampler *s, df_error *error) {
   if (o->eta == DF_DEFAULT) o->eta = c->sampling.eta;
   if (o->stabilization == DF_DEFAULT) o->stabilization = c->sampling.stabilization;
   if (o->schedule == DF_DEFAULT) o->schedule = o->table ? DF_CUSTOM : (int)c->sampling.schedule;
+  if (o->weights == DF_DEFAULT) o->weights = DF_WEIGHTS_F32;
   if (o->uncertainty == DF_DEFAULT) o->uncertainty = fmin(c->sampling.uncertainty, o->steps);
   if ((status = in_range("batch", o->batch, 1, MAX_BATCH, error)) ||
       (status = in_range("length", o->length, DF_LENGTH_UNBOUNDED, MAX_TOKENS, error)) ||
@@ -93,7 +96,8 @@ static df_status resolve(df_sampler *s, df_error *error) {
       (status = in_range("schedule", o->schedule, 0, DF_SCHEDULES - 1, error)) ||
       (status = in_range("stabilization", o->stabilization, 0, c->K, error)) ||
       (o->ahead != DF_DEFAULT && (status = in_range("ahead", o->ahead, 0, MAX_AHEAD, error))) ||
-      (status = in_range("threads", o->threads, 0, MAX_THREADS, error)))
+      (status = in_range("threads", o->threads, 0, MAX_THREADS, error)) ||
+      (status = in_range("weights", o->weights, 0, DF_WEIGHTS_COUNT - 1, error)))
     return status;
   if (o->ancestral && o->steps != c->K)
     return df_fail(error, DF_BAD_ARGUMENT,
@@ -351,8 +355,10 @@ static df_status make(df_sampler *s, df_error *error) {
   }
   s->o.table = NULL; // the caller's
 
+  const df_cell_options cells = {
+      .cells = s->B * s->R, .threads = s->o.threads, .weights = (df_weights)s->o.weights};
   status = df_cell_create(&s->runner, &s->model->config, &s->model->noise, &s->model->params,
-                          s->B * s->R, s->o.threads, error);
+                          &cells, error);
   if (status) return status;
   s->info = (df_sampler_info){.batch = s->B,
                               .tokens = s->T,

@@ -96,10 +96,14 @@ df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int 
 
 typedef struct df_plan df_plan;
 
+enum { DF_WEIGHTS_LEAST = 16384 };
+
 typedef struct df_plan_options {
   int batch; // largest batch, at least 1
   bool
       fixed_weights; // parameters do not change while the plan lives: pack them once, shared by all such plans
+  df_weights
+      weights; // format of fixed weights; matrices of less than DF_WEIGHTS_LEAST numbers stay float32
   const df_kernels *kernels; // NULL: df_kernels_best()
 } df_plan_options;
 
@@ -118,7 +122,8 @@ df_status df_plan_bind(df_plan *plan, const df_tensor *t, float *memory, df_erro
 // Computes all outputs for `batch` members, 1 .. options.batch. Allocates nothing.
 df_status df_plan_run(df_plan *plan, int batch, df_error *error);
 
-size_t df_plan_bytes(const df_plan *plan); // the block, shared packed weights not counted
-int df_plan_steps(const df_plan *plan);    // operations run
+size_t df_plan_bytes(const df_plan *plan);        // the block, shared packed weights not counted
+size_t df_plan_weight_bytes(const df_plan *plan); // fixed weights that a run reads
+int df_plan_steps(const df_plan *plan);           // operations run
 
 #endif

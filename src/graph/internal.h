@@ -24,8 +24,9 @@ typedef struct df_step {
   const df_op *op;
   const df_tensor *y; // carries the attributes of the op
   df_operand out, src[DF_MAX_SOURCES];
-  int act;         // a df_unary fused into a matrix product, or -1
-  bool transposed; // operand A of a matrix product; y may be what was fused behind it
+  int act;            // a df_unary fused into a matrix product, or -1
+  bool transposed;    // operand A of a matrix product; y may be what was fused behind it
+  df_weights weights; // format of its packed operand
   const df_kernels *kernels;
 } df_step;
 

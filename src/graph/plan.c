@@ -39,7 +39,8 @@ typedef struct step_plan {
   int act;
   int packed;         // storage of the packed operand 1, or NONE
   bool transposed;    // of the packed operand
-  const float *fixed; // packed once and for all
+  const float *fixed; // packed once and for all,
+  df_weights weights; // in this format
 } step_plan;
 
 struct df_plan {
@@ -58,6 +59,7 @@ struct df_plan {
   int output_count;
   float *block;
   size_t floats;
+  size_t weight_bytes;
   bool failed;       // no memory while it was made
   step_plan nowhere; // written to after a failure
 };
@@ -160,7 +162,7 @@ static int packed_storage(df_plan *p, df_tensor *b, bool transposed) {
 }
 
 // 1 and 2: the steps in the order of the graph.
-static void make_steps(df_plan *p, const bool *needed, int *uses, bool fixed_weights) {
+static void make_steps(df_plan *p, const bool *needed, int *uses, const df_plan_options *options) {
   bool *absorbed = df_alloc((size_t)p->count * sizeof *absorbed);
   df_tensor **product_of = df_alloc((size_t)p->count * sizeof *product_of);
   if (!absorbed || !product_of) p->failed = true;
@@ -180,12 +182,15 @@ static void make_steps(df_plan *p, const bool *needed, int *uses, bool fixed_wei
     df_tensor *product = t->op == &df_op_matmul ? t : product_of[i], *residual = NULL;
     int act = -1, packed = NONE;
     const float *fixed = NULL;
+    df_weights weights = DF_WEIGHTS_F32;
     if (product && product != t) fusable(t, uses, &act, &residual);
     if (product) {
       df_tensor *b = product->src[1];
-      if (fixed_weights && b->param) {
-        fixed = df_packed_get(b->param, product->i[1], p->kernels);
+      if (options->fixed_weights && b->param) {
+        if (b->rows * b->cols >= DF_WEIGHTS_LEAST) weights = options->weights;
+        fixed = df_packed_get(b->param, product->i[1], p->kernels, weights);
         if (!fixed) p->failed = true;
+        p->weight_bytes += df_packed_size(b->param, product->i[1], p->kernels, weights);
       } else {
         packed = packed_storage(p, b, product->i[1]);
       }
@@ -197,6 +202,7 @@ static void make_steps(df_plan *p, const bool *needed, int *uses, bool fixed_wei
     s->act = act;
     s->packed = packed;
     s->fixed = fixed;
+    s->weights = weights;
     if (product) {
       s->transposed = product->i[0]; // of A; the packed operand knows its own
       s->src[1] = NULL;
@@ -360,6 +366,7 @@ static void resolve(df_plan *p) {
                     .y = from->y,
                     .act = from->act,
                     .transposed = from->transposed,
+                    .weights = from->weights,
                     .kernels = p->kernels};
     for (int j = 0; j < DF_MAX_SOURCES; j++) {
       df_tensor *t = from->src[j];
@@ -405,7 +412,7 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
     for (size_t i = 0; i < n; i++) p->storage_of[i] = NONE;
     for (int i = 0; i < count; i++) p->copy_of[i] = NONE;
     count_uses(p, needed, uses);
-    make_steps(p, needed, uses, options->fixed_weights);
+    make_steps(p, needed, uses, options);
     if (!p->failed) assign_storages(p, uses);
     if (!p->failed) lay_out(p);
   }
@@ -521,4 +528,5 @@ df_status df_plan_run(df_plan *p, int batch, df_error *error) {
 }
 
 size_t df_plan_bytes(const df_plan *p) { return p->floats * sizeof(float); }
+size_t df_plan_weight_bytes(const df_plan *p) { return p->weight_bytes; }
 int df_plan_steps(const df_plan *p) { return p->step_count; }

@@ -66,6 +66,17 @@ typedef struct df_norm {
   float *y;                   // may be x
   ptrdiff_t y_row;
 } df_norm;
+// The numbers that a packed B is made of. X(NAME, name)
+#define DF_WEIGHTS_LIST(X) X(F32, "f32") X(INT8, "int8")
+typedef enum df_weights {
+#define X(NAME, name) DF_WEIGHTS_##NAME,
+  DF_WEIGHTS_LIST(X)
+#undef X
+      DF_WEIGHTS_COUNT
+} df_weights;
+
+// int8: numbers of A that are quantised together, along k, and the steps between their smallest and largest one
+enum { DF_INT8_BLOCK = 512, DF_INT8_STEPS = 16383 };
 
 typedef struct df_kernels {
   const char *name; // "scalar", "avx2", "avx512", "neon", "simd128", "relaxed", "reference"
@@ -76,6 +87,12 @@ typedef struct df_kernels {
   size_t (*packed_size)(int n, int k);
   void (*pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
   void (*matmul)(const df_matmul *p);
+  // The same with B in 8 bits and a scale per column; A is rounded to 14 bits with a scale and an offset per row and
+  // DF_INT8_BLOCK of k (isa/matmul_int8.c). The sums of the rounded numbers are exact. What is not finite in A makes
+  // its row of C NaN. The size is in floats here too.
+  size_t (*int8_size)(int n, int k);
+  void (*int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
+  void (*int8_matmul)(const df_matmul *p);
 
   // y = f(x); y may be x. dx = f'(x) dy; dx may be dy or x.
   void (*unary)(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row,

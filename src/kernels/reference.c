@@ -69,6 +69,49 @@ static void matmul(const df_matmul *p) {
     }
 }
 
+// scale (n), then whole numbers (k,n).
+static size_t int8_size(int n, int k) { return (size_t)n * (size_t)(k + 1); }
+
+static void int8_pack(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                      float *packed) {
+  for (int j = 0; j < n; j++) {
+    float most = 0;
+    for (int i = 0; i < k; i++) most = fmaxf(most, fabsf(b[i * b_row + j * b_col]));
+    const float inverse = most > 1e-30f ? 127 / most : 0; // in float32, as everywhere
+    packed[j] = most / 127;
+    for (int i = 0; i < k; i++)
+      packed[(i + 1) * (ptrdiff_t)n + j] = nearbyintf(b[i * b_row + j * b_col] * inverse);
+  }
+}
+
+// The rounding of A is a part of the formula, so it is done in float32 here too.
+static void int8_matmul(const df_matmul *p) {
+  const float *scale = p->b, *w = p->b + p->n;
+  for (int i = 0; i < p->m; i++)
+    for (int j = 0; j < p->n; j++) {
+      double sum = 0;
+      for (int begin = 0; begin < p->k; begin += DF_INT8_BLOCK) {
+        const int end = p->k - begin < DF_INT8_BLOCK ? p->k : begin + DF_INT8_BLOCK;
+        const float *a = p->a + i * p->a_row;
+        float low = INFINITY, high = -INFINITY;
+        for (int l = begin; l < end; l++) {
+          const float x = a[l * p->a_col];
+          low = fminf(low, x);
+          high = fmaxf(high, x);
+          if (!isfinite(x)) sum = NAN;
+        }
+        const float range = high - low, inverse = range > 1e-30f ? DF_INT8_STEPS / range : 0;
+        for (int l = begin; l < end; l++) {
+          const double q = nearbyintf((a[l * p->a_col] - low) * inverse);
+          sum += (double)scale[j] * w[(ptrdiff_t)l * p->n + j] * (low + q * range / DF_INT8_STEPS);
+        }
+      }
+      if (p->bias) sum += p->bias[j];
+      if (p->residual) sum += p->residual[i * p->residual_row + j];
+      p->c[i * p->c_row + j] = (float)(p->act < 0 ? sum : value((df_unary)p->act, 0, 0, sum));
+    }
+}
+
 static void unary(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row,
                   float *y, ptrdiff_t y_row) {
   for (int i = 0; i < rows; i++)
@@ -237,6 +280,9 @@ const df_kernels *df_kernels_reference(void) {
       .packed_size = packed_size,
       .pack = pack,
       .matmul = matmul,
+      .int8_size = int8_size,
+      .int8_pack = int8_pack,
+      .int8_matmul = int8_matmul,
       .unary = unary,
       .unary_grad = unary_grad,
       .binary = binary,

@@ -1,4 +1,4 @@
-// Speed of the kernels: bench_kernels [table ...] [m,k,n ...]; kernels/README.md has the commands and a
+// Speed of the kernels: bench_kernels [int8] [table ...] [m,k,n ...]; kernels/README.md has the commands and a
 // result. Without tables all, without shapes those of main and the elementwise functions.
 //
 // Matrix products in GFLOP/s and as a share of a limit that is measured before and after each, with the
@@ -268,6 +268,46 @@ static void products(const char *title, bool transposed, int count, const int (*
   }
 }
 
+// Weights in 8 bits against float32: GFLOP/s of both, and how many times as fast. The two figures of a round are
+// taken one after the other.
+static void int8_products(void) {
+  static const int rows[] = {1, 8, 32};
+  static const int shapes[][2] = {{256, 256}, {256, 768}, {384, 384}, {1024, 1024}, {1024, 3072}};
+  printf("\nweights in 8 bits\n     m     k     n");
+  for (int t = 0; t < table_count; t++) printf("  %10s    int8", tables[t]->name);
+  printf("\n");
+  for (int s = 0; s < COUNT(shapes) * COUNT(rows); s++) {
+    const int m = rows[s / COUNT(shapes)], k = shapes[s % COUNT(shapes)][0];
+    const int n = shapes[s % COUNT(shapes)][1];
+    float *a = numbers((size_t)m * k), *b = numbers((size_t)k * n), *c = numbers((size_t)m * n);
+    printf("%6d%6d%6d", m, k, n);
+    for (int t = 0; t < table_count; t++) {
+      const df_kernels *K = tables[t];
+      float *plain = df_alloc(K->packed_size(n, k) * sizeof(float));
+      float *bytes = df_alloc(K->int8_size(n, k) * sizeof(float));
+      K->pack(n, k, b, n, 1, plain);
+      K->int8_pack(n, k, b, n, 1, bytes);
+      double speed[2][ROUNDS], times[ROUNDS];
+      for (int r = 0; r < ROUNDS; r++) {
+        df_matmul p = {.m = m, .n = n, .k = k, .a = a, .a_row = k, .a_col = 1, .act = -1};
+        double seconds[2];
+        p.c = c, p.c_row = n;
+        p.b = plain;
+        TIMED(seconds[0], K->matmul(&p));
+        p.b = bytes;
+        TIMED(seconds[1], K->int8_matmul(&p));
+        for (int f = 0; f < 2; f++) speed[f][r] = 2e-9 * m * n * k / seconds[f];
+        times[r] = seconds[0] / seconds[1];
+      }
+      printf("  %10.1f%8.1f %4.2fx", median(speed[0]), median(speed[1]), median(times));
+      df_free(plain), df_free(bytes);
+    }
+    printf("\n");
+    fflush(stdout);
+    df_free(a), df_free(b), df_free(c);
+  }
+}
+
 enum { ROWS = 64, COLS = 256, ELEMENTS = ROWS * COLS };
 
 static void elementwise(void) {
@@ -331,6 +371,8 @@ int main(int count, char **arguments) {
                                      &chosen[shapes][1], &chosen[shapes][2]) == 3)
       shapes++;
   const df_kernels *K;
+  const bool int8_only = count > 1 && !strcmp(arguments[1], "int8");
+  if (int8_only) count--, arguments++;
   for (int i = 0; (K = df_kernels_list(i)) != NULL && table_count < TABLES; i++) {
     bool wanted = all;
     for (int j = 1; j < count; j++) wanted = wanted || !strcmp(arguments[j], K->name);
@@ -358,11 +400,13 @@ int main(int count, char **arguments) {
   static const int weights[][3] = {{256, 32, 256},   {512, 32, 512},  {1024, 32, 1024},
                                    {256, 128, 256},  {512, 128, 512}, {1024, 128, 1024},
                                    {3072, 64, 1024}, {1024, 64, 60}};
+  if (int8_only) return int8_products(), 0;
   products("C = A B + bias", false, COUNT(layers), layers);
   products("odd sizes", false, COUNT(odd), odd);
   products("smaller", false, COUNT(small), small);
   products("one row", false, COUNT(one), one);
   products("C += A^T B (gradient of weights; B packed before each)", true, COUNT(weights), weights);
+  int8_products();
   elementwise();
 }
 #endif

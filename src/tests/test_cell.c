@@ -1,3 +1,4 @@
+#include "base/random.h"
 #include "diffusion/cell.h"
 #include "tests/golden_model.h"
 
@@ -20,8 +21,8 @@ static bool open(fixture *f, const char *name) {
   f->D = f->m.network.token_size, f->Z = f->m.network.latent_size,
   f->E = f->m.network.condition_size;
   f->S = f->m.S;
-  return CHECK_OK(
-      df_cell_create(&f->runner, &f->config, &f->m.noise, &f->m.params, f->B, 1, &test_error));
+  return CHECK_OK(df_cell_create(&f->runner, &f->config, &f->m.noise, &f->m.params,
+                                 &(df_cell_options){.cells = f->B, .threads = 1}, &test_error));
 }
 
 static void shut(fixture *f) {
@@ -493,23 +494,74 @@ TEST(a_runner_refuses_what_it_cannot_do) {
   if (open(&f, "rnn_mlp_gruonly")) {
     df_cell_runner *other;
     float logit;
-    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 0, 1, &test_error),
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params,
+                                &(df_cell_options){.cells = 0, .threads = 1}, &test_error),
                  DF_BAD_ARGUMENT);
     CHECK_STATUS(df_cell_run(f.runner, 0, &test_error), DF_BAD_ARGUMENT);
     CHECK_STATUS(df_cell_run(f.runner, f.B + 1, &test_error), DF_BAD_ARGUMENT);
     CHECK_STATUS(df_cell_first_stop(f.runner, &logit, &logit, &test_error), DF_NOT_SUPPORTED);
     CHECK(df_cell_stop(f.runner) == NULL && df_cell_cond(f.runner) == NULL &&
           df_cell_guess(f.runner) == NULL);
-    CHECK_WITHOUT_MEMORY(
-        df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 7, 1, &test_error));
+    CHECK_WITHOUT_MEMORY(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params,
+                                        &(df_cell_options){.cells = 7, .threads = 1}, &test_error));
     CHECK(df_cell_bytes(other) > 0);
     df_cell_free(other);
     // A network that was declared with other sizes.
     f.config.network.token_size++;
-    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 1, 1, &test_error),
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params,
+                                &(df_cell_options){.cells = 1, .threads = 1}, &test_error),
                  DF_BAD_SHAPE);
   }
   shut(&f);
+}
+
+TEST(a_runner_with_8_bits_is_close_to_one_with_32) {
+  enum { N = 7, Z = 192, D = 6 };
+  df_config config = {.network = {.denoiser = &df_denoiser_rnn,
+                                  .token_size = D,
+                                  .latent_size = Z,
+                                  .network_size = 16,
+                                  .hidden_size = 160,
+                                  .mlp_layers = 2,
+                                  .gru_layers = 1},
+                      .objective = DF_PREDICT_X0,
+                      .K = 10,
+                      .clip_noise = 20};
+  df_noise noise;
+  df_params params = {0};
+  df_cell_runner *runners[DF_WEIGHTS_COUNT] = {NULL};
+  CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 10, &test_error));
+  CHECK_OK(df_network_declare(&config.network, &params, &test_error));
+  df_params_init(&params, 3);
+  for (int w = 0; w < DF_WEIGHTS_COUNT; w++) {
+    df_cell_runner **r = &runners[w];
+    REQUIRE(CHECK_OK(df_cell_create(
+        r, &config, &noise, &params,
+        &(df_cell_options){.cells = N, .threads = 1, .weights = (df_weights)w}, &test_error)));
+    const df_random at = {.seed = 4, .purpose = DF_RANDOM_TEST};
+    df_random_normal(&at, N * D, df_cell_x(*r));
+    df_random_normal(&at, N * Z, df_cell_z(*r));
+    for (int i = 0; i < N; i++) df_cell_level(*r)[i] = 1 + i;
+    CHECK_OK(df_cell_run(*r, N, &test_error));
+  }
+  df_cell_runner *full = runners[DF_WEIGHTS_F32], *bytes = runners[DF_WEIGHTS_INT8];
+  CHECK(df_cell_weight_bytes(bytes) < 0.3 * (double)df_cell_weight_bytes(full));
+  double difference = 0, size = 0;
+  for (int i = 0; i < N * Z; i++) {
+    const double a = df_cell_z_next(full)[i], b = df_cell_z_next(bytes)[i];
+    difference += (a - b) * (a - b);
+    size += a * a;
+  }
+  CHECK(sqrt(difference / size) < 0.01 && difference > 0);
+  df_cell_x(bytes)[2 * D] = NAN; // shows in its cell and in no other
+  float before[N * D];
+  memcpy(before, df_cell_out(bytes), sizeof before);
+  CHECK_OK(df_cell_run(bytes, N, &test_error));
+  for (int i = 0; i < N * D; i++)
+    CHECK(i / D == 2 ? isnan(df_cell_out(bytes)[i]) : df_cell_out(bytes)[i] == before[i]);
+  for (int w = 0; w < DF_WEIGHTS_COUNT; w++) df_cell_free(runners[w]);
+  df_params_free(&params);
+  df_noise_free(&noise);
 }
 
 // The stop head reads the latent: the logit before the first token comes from z0, the one after a
@@ -533,7 +585,8 @@ TEST(the_stop_head_reads_the_latent) {
   CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 10, &test_error));
   CHECK_OK(df_network_declare(&config.network, &params, &test_error));
   df_params_init(&params, 3);
-  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params, 2, 1, &test_error))) {
+  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params,
+                              &(df_cell_options){.cells = 2, .threads = 1}, &test_error))) {
     float z0[16], logit, want;
     CHECK_OK(df_cell_initial(runner, 2, NULL, z0, &test_error));
     df_param *vector = df_params_find(&params, "init_z"),

@@ -202,6 +202,7 @@ TEST(a_wrong_command_line_is_told_in_one_line) {
   fails(2, "sample MODEL --schedule full-sequence --uncertainty 1", "--uncertainty belongs to");
   fails(2, "sample MODEL --uncertainty 6", "--uncertainty: expected 0 to 5");
   fails(2, "sample MODEL --eta 1.5", "--eta");
+  fails(2, "sample MODEL --weights f64", "--weights: expected one of f32, int8, found \"f64\"");
   fails(2, "sample MODEL --seed -1", "--seed");
   fails(2, "sample MODEL --length 0", "--length");
   fails(2, "sample MODEL --batch 0", "--batch");
@@ -210,7 +211,6 @@ TEST(a_wrong_command_line_is_told_in_one_line) {
   fails(2, "sample MODEL --out a.gif", ".json, .csv, .npy or .svg");
   fails(2, "sample MODEL --condition DIR/train_points.npy", "--condition");
   fails(2, "sample", "missing");
-  fails(2, "eval MODEL", "--data is missing");
   fails(2, "eval MODEL --data DIR --classifier 5", "--classifier");
 }
 
@@ -271,7 +271,7 @@ TEST(a_sample_does_not_depend_on_batch_threads_and_count) {
 TEST(json_holds_what_the_manual_says) {
   REQUIRE(ready());
   REQUIRE(CHECK_INT(forcing("sample MODEL --count 5 --seed 18446744073709551615 --steps 4 "
-                            "--schedule autoregressive --out DIR/s.json"),
+                            "--schedule autoregressive --weights int8 --out DIR/s.json"),
                     CLI_OK));
   CHECK_TEXT(out, "");
   read_text("s.json", out, sizeof out);
@@ -285,6 +285,7 @@ TEST(json_holds_what_the_manual_says) {
     CHECK_TEXT(df_json_at(sampling, "schedule")->string, "autoregressive");
     CHECK_TEXT(df_json_at(sampling, "length")->string, "drawn");
     CHECK(df_json_at(sampling, "steps")->number == 4);
+    CHECK_TEXT(df_json_at(sampling, "weights")->string, "int8");
     CHECK_INT(df_json_at(root, "fields")->length, 3);
     CHECK_INT(df_json_at(root, "sequences")->length, 5);
     for (const df_json *s = df_json_at(root, "sequences")->first; s; s = s->next) {
@@ -380,10 +381,29 @@ TEST(eval_prints_a_table_and_writes_files) {
       CHECK(x && y && isfinite(x->number) && x->number == y->number); // the same model twice
       CHECK(df_json_at(df_json_at(root, "real"), keys[i]) != NULL);
     }
+    // The matrices of this model are too small for 8 bits: the formats are one and the same.
+    const df_json *weights = df_json_at(df_json_item(models, 0), "weights");
+    const df_json *f32 = df_json_at(weights, "f32"), *int8 = df_json_at(weights, "int8");
+    if (CHECK(f32 && int8)) {
+      CHECK(df_json_at(f32, "bytes")->number == df_json_at(int8, "bytes")->number);
+      CHECK(df_json_at(f32, "microseconds")->number > 0);
+      CHECK(df_json_at(df_json_at(int8, "output"), "largest")->number == 0);
+    }
     // Random weights give themselves away.
     CHECK(df_json_at(df_json_at(a, "classifier"), "value")->number > 0.8);
   }
   df_arena_free(&arena);
+}
+
+TEST(eval_compares_the_formats_of_weights_without_data) {
+  REQUIRE(ready());
+  CHECK_INT(forcing("eval MODEL --out DIR/w"), CLI_OK);
+  CHECK_CONTAINS(out, "tiny, weights in each format on ");
+  CHECK_CONTAINS(out, "| f32 | ");
+  CHECK_CONTAINS(out, "| int8 | ");
+  CHECK(strstr(out, "| measure ") == NULL);
+  read_text("w/weights.md", out, sizeof out);
+  CHECK_CONTAINS(out, "| int8 | ");
 }
 
 TEST(models_with_positions_and_with_movements_are_compared) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
+#include "graph/packed.h"
 #include "nn/nn.h"
 #include "tests/test.h"
 
@@ -321,6 +322,69 @@ TEST(rows_of_a_batch_do_not_depend_on_the_batch) {
 static df_tensor *chain(df_graph *g, df_tensor *x, df_tensor *w, int layers) {
   for (int i = 0; i < layers; i++) x = df_unary_op(DF_GELU, 0, 0, df_linear_op(x, w, NULL));
   return x;
+}
+
+// x (R,K) -> GELU(x + (x U^T) W^T + b): two fixed matrices, the small one of which stays float32.
+TEST(fixed_weights_can_be_held_in_8_bits) {
+  enum { K = 150, B = 5, SMALL = 100 };
+  df_params params = {0};
+  df_param *u = df_params_declare(&params, "u", SMALL, K, 2, DF_INIT_UNIFORM, K, &test_error);
+  df_param *v =
+      df_params_declare(&params, "v", 2 * K, SMALL, 2, DF_INIT_UNIFORM, SMALL, &test_error);
+  df_param *w = df_params_declare(&params, "w", K, 2 * K, 2, DF_INIT_UNIFORM, 2 * K, &test_error);
+  REQUIRE(u && v && w && CHECK_OK(df_params_seal(&params, &test_error)));
+  df_params_init(&params, 5);
+  df_graph *g = df_graph_create();
+  df_tensor *x = df_input(g, "x", 1, K, true);
+  df_tensor *h = df_linear_op(x, df_parameter(g, u), NULL);
+  h = df_linear_op(h, df_parameter(g, v), NULL);
+  df_tensor *y = df_unary_op(DF_GELU, 0, 0, df_add(x, df_linear_op(h, df_parameter(g, w), NULL)));
+  float want[B * K], together[B * K];
+  df_plan_options options = {.batch = B, .fixed_weights = true};
+  options.kernels = df_kernels_reference();
+  df_plan *plan = NULL;
+  if (CHECK_OK(df_plan_create(&plan, g, &y, 1, &options, &test_error))) {
+    fill(df_plan_data(plan, x), B * K, 1, false);
+    CHECK_OK(df_plan_run(plan, B, &test_error));
+    memcpy(want, df_plan_data(plan, y), sizeof want);
+  }
+  df_plan_free(plan);
+  options.weights = DF_WEIGHTS_INT8;
+  for (int t = -1; t < 0 || df_kernels_list(t); t++) {
+    options.kernels = t < 0 ? df_kernels_reference() : df_kernels_list(t);
+    DURING("%s", options.kernels->name);
+    const size_t before = df_packed_bytes(u) + df_packed_bytes(v) + df_packed_bytes(w);
+    df_plan *again = NULL;
+    if (!CHECK_OK(df_plan_create(&plan, g, &y, 1, &options, &test_error))) continue;
+    const size_t after = df_packed_bytes(u) + df_packed_bytes(v) + df_packed_bytes(w);
+    CHECK(after > before || t < 0); // the reference has packed the small one before
+    CHECK_OK(df_plan_create(&again, g, &y, 1, &options, &test_error));
+    CHECK(df_packed_bytes(u) + df_packed_bytes(v) + df_packed_bytes(w) == after); // shared
+    df_plan_free(again);
+    if (t >= 0) { // a byte each, and the float32 of the small one
+      const double bytes = (double)df_plan_weight_bytes(plan);
+      CHECK(bytes > 4 * SMALL * K + SMALL * 2 * K + 2 * K * K);
+      CHECK(bytes < 1.2 * (4 * SMALL * K + SMALL * 2 * K + 2 * K * K));
+    }
+    fill(df_plan_data(plan, x), B * K, 1, false);
+    CHECK_OK(df_plan_run(plan, B, &test_error));
+    memcpy(together, df_plan_data(plan, y), sizeof together);
+    double difference = 0, size = 0;
+    for (int i = 0; i < B * K; i++) {
+      difference += (double)(together[i] - want[i]) * (double)(together[i] - want[i]);
+      size += (double)want[i] * (double)want[i];
+    }
+    CHECK(sqrt(difference / size) < 3e-3 && difference > 0);
+    for (int b = 0; b < B; b++) { // alone
+      fill(df_plan_data(plan, x), B * K, 1, false);
+      memmove(df_plan_data(plan, x), df_plan_data(plan, x) + b * K, K * sizeof(float));
+      CHECK_OK(df_plan_run(plan, 1, &test_error));
+      CHECK(!memcmp(df_plan_data(plan, y), together + b * K, K * sizeof(float)));
+    }
+    df_plan_free(plan);
+  }
+  df_graph_free(g);
+  df_params_free(&params);
 }
 
 TEST(memory_of_finished_tensors_is_used_again) {

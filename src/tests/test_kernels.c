@@ -241,6 +241,204 @@ TEST(a_column_of_a_product_does_not_depend_on_the_other_columns) {
   }
 }
 
+// ---- Weights in 8 bits ---------------------------------------------------------------------------
+
+static float *packed_int8(const df_kernels *K, int n, int k, const float *b, ptrdiff_t b_row,
+                          ptrdiff_t b_col) {
+  const size_t size = K->int8_size(n, k);
+  float *p = df_alloc((size + 1) * sizeof(float));
+  p[size] = gap;
+  K->int8_pack(n, k, b, b_row, b_col, p);
+  CHECK_NEAR(p[size], gap, 0);
+  return p;
+}
+
+// The reference rounds to the same whole numbers, so that only the float32 sums of the blocks differ.
+static void check_int8(const df_kernels *K, int m, int n, int k, int variant) {
+  const bool a_transposed = variant % 7 == 3, b_transposed = variant & 1, bias = variant >> 1 & 1;
+  const int residual = variant % RESIDUALS, act = variant % 5 == 4 ? DF_GELU : -1;
+  DURING("%s, m %d, n %d, k %d, variant %d", K->name, m, n, k, variant);
+  matrix a = a_transposed ? random_matrix(k, m, 3, 1) : random_matrix(m, k, 5, 1);
+  matrix b = b_transposed ? random_matrix(n, k, 1, 1) : random_matrix(k, n, 2, 1);
+  matrix c = random_matrix(m, n, 3, 1), d = copy_of(c), r = random_matrix(m, n, 7, 1);
+  matrix v = random_matrix(1, n, 0, 1);
+  const ptrdiff_t b_row = b_transposed ? 1 : b.row, b_col = b_transposed ? b.row : 1;
+  float *mine = packed_int8(K, n, k, b.x, b_row, b_col);
+  float *plain = packed_int8(reference(), n, k, b.x, b_row, b_col);
+  df_matmul p = {
+      .m = m,
+      .n = n,
+      .k = k,
+      .a = a.x,
+      .a_row = a_transposed ? 1 : a.row,
+      .a_col = a_transposed ? a.row : 1,
+      .b = mine,
+      .bias = bias ? v.x : NULL,
+      .residual = residual == RESIDUAL_IS_C ? c.x
+                  : residual == RESIDUAL    ? r.x
+                                            : NULL,
+      .residual_row = residual == RESIDUAL_IS_C ? c.row : r.row,
+      .act = act,
+      .c = c.x,
+      .c_row = c.row,
+  };
+  K->int8_matmul(&p);
+  p.b = plain;
+  p.c = d.x;
+  if (residual == RESIDUAL_IS_C) p.residual = d.x;
+  reference()->int8_matmul(&p);
+  check_matrix(&c, &d, 1e-6 + 1.2e-7 * k, 0);
+  FREE(a, b, c, d, r, v);
+  df_free(mine);
+  df_free(plain);
+}
+
+TEST(int8_products_agree_with_the_reference) {
+  EACH_TABLE(K) {
+    int variant = 0;
+    for (int m = 1; m <= 9; m++)
+      for (int n = 1; n <= 40; n += n < 18 ? 1 : 5) check_int8(K, m, n, 1 + m * n % 11, variant++);
+    static const int ns[] = {1, 15, 32, 60, 97, 128, 161, 300};
+    static const int ks[] = {0, 1, 3, 17, 255, 256, 257, 511, 700};
+    static const int ms[] = {1, 2, 5, 31, 32, 35};
+    for (int i = 0; i < COUNT(ns); i++)
+      for (int j = 0; j < COUNT(ks); j++)
+        for (int l = 0; l < COUNT(ms); l++) check_int8(K, ms[l], ns[i], ks[j], variant++);
+  }
+}
+
+TEST(a_row_of_an_int8_product_does_not_depend_on_the_other_rows) {
+  static const int shapes[][2] = {{1, 5}, {40, 33}, {97, 520}, {300, 270}};
+  EACH_TABLE(K)
+  for (int s = 0; s < COUNT(shapes); s++) {
+    const int n = shapes[s][0], k = shapes[s][1], most = 35;
+    matrix a = random_matrix(most, k, 0, 1), b = random_matrix(k, n, 0, 1);
+    matrix c = random_matrix(most, n, 0, 1), alone = copy_of(c), together = copy_of(c);
+    float *p = packed_int8(K, n, k, b.x, n, 1);
+    df_matmul call = {.n = n, .k = k, .a_row = k, .a_col = 1, .b = p, .c_row = n};
+    call.bias = b.x;
+    call.residual_row = n;
+    call.act = DF_SILU;
+    call.m = 1;
+    for (int i = 0; i < most; i++) {
+      call.a = a.x + (ptrdiff_t)i * k;
+      call.residual = c.x + (ptrdiff_t)i * n;
+      call.c = alone.x + (ptrdiff_t)i * n;
+      K->int8_matmul(&call);
+    }
+    call.a = a.x;
+    call.residual = c.x;
+    call.c = together.x;
+    for (int m = 2; m <= most; m += m < 6 ? 1 : 7) {
+      DURING("%s, m %d, n %d, k %d", K->name, m, n, k);
+      call.m = m;
+      memset(together.x, 0, floats(&together) * sizeof(float));
+      K->int8_matmul(&call);
+      CHECK(same_bits(together.x, alone.x, m * n));
+    }
+    FREE(a, b, c, alone, together);
+    df_free(p);
+  }
+}
+
+// |error| <= sum over k of |w| step / 2 + |a'| scale / 2, with a' as it was rounded: the reference is checked, the
+// tables agree with it.
+TEST(the_error_of_int8_is_what_rounding_gives) {
+  const int m = 5, n = 33, k = 300;
+  const df_kernels *K = reference();
+  matrix a = random_matrix(m, k, 0, 2), b = random_matrix(k, n, 0, 0.1f);
+  matrix c = random_matrix(m, n, 0, 1), d = copy_of(c);
+  for (int i = 0; i < m * k; i++) a.x[i] += 1.5f; // an offset costs nothing
+  df_matmul p = {.m = m, .n = n, .k = k, .a = a.x, .a_row = k, .a_col = 1, .act = -1, .c_row = n};
+  float *exact = packed(K, n, k, b.x, n, 1);
+  float *bytes = packed_int8(K, n, k, b.x, n, 1);
+  p.b = exact, p.c = d.x;
+  K->matmul(&p);
+  p.b = bytes, p.c = c.x;
+  K->int8_matmul(&p);
+  double squares = 0, whole = 0;
+  for (int i = 0; i < m; i++)
+    for (int j = 0; j < n; j++) {
+      double most = 0, bound = 0;
+      for (int l = 0; l < k; l++) most = fmax(most, fabs((double)b.x[l * n + j]));
+      for (int begin = 0; begin < k; begin += DF_INT8_BLOCK) {
+        const int end = k - begin < DF_INT8_BLOCK ? k : begin + DF_INT8_BLOCK;
+        double low = INFINITY, high = -INFINITY;
+        for (int l = begin; l < end; l++) {
+          low = fmin(low, (double)a.x[i * k + l]);
+          high = fmax(high, (double)a.x[i * k + l]);
+        }
+        const double step = (high - low) / DF_INT8_STEPS;
+        for (int l = begin; l < end; l++)
+          bound += 0.5 * step * fabs((double)b.x[l * n + j]) +
+                   0.5 * most / 127 * (fabs((double)a.x[i * k + l]) + 0.5 * step);
+      }
+      const double error = (double)c.x[i * n + j] - (double)d.x[i * n + j];
+      CHECK_NEAR(c.x[i * n + j], d.x[i * n + j], 1.0001 * bound);
+      squares += error * error;
+      whole += (double)d.x[i * n + j] * (double)d.x[i * n + j];
+    }
+  CHECK(sqrt(squares / whole) < 0.01);
+  CHECK(squares > 0);
+  FREE(a, b, c, d);
+  df_free(exact);
+  df_free(bytes);
+}
+
+TEST(what_is_not_finite_is_not_hidden_by_int8) {
+  const int m = 3, n = 20, k = 300;
+  static const float wrong[] = {NAN, INFINITY, -INFINITY};
+  EACH_TABLE(K)
+  for (int place = 0; place < k; place += 23)
+    for (int w = 0; w < COUNT(wrong); w++) {
+      DURING("%s, %g at %d", K->name, (double)wrong[w], place);
+      matrix a = random_matrix(m, k, 0, 1), b = random_matrix(k, n, 0, 1);
+      matrix c = random_matrix(m, n, 0, 1);
+      a.x[k + place] = wrong[w];
+      float *p = packed_int8(K, n, k, b.x, n, 1);
+      const df_matmul call = {.m = m,
+                              .n = n,
+                              .k = k,
+                              .a = a.x,
+                              .a_row = k,
+                              .a_col = 1,
+                              .b = p,
+                              .act = -1,
+                              .c = c.x,
+                              .c_row = n};
+      K->int8_matmul(&call);
+      for (int j = 0; j < n; j++) {
+        CHECK(isfinite(c.x[j]) && isfinite(c.x[2 * n + j]));
+        CHECK(!isfinite(c.x[n + j]));
+      }
+      FREE(a, b, c);
+      df_free(p);
+    }
+}
+
+TEST(rows_and_columns_of_one_value_are_exact_in_int8) {
+  const int n = 9, k = 40;
+  EACH_TABLE(K) {
+    DURING("%s", K->name);
+    matrix a = random_matrix(1, k, 0, 1), b = random_matrix(k, n, 0, 0),
+           c = random_matrix(1, n, 0, 1);
+    df_matmul p = {.m = 1, .n = n, .k = k, .a = a.x, .a_row = k, .a_col = 1, .act = -1, .c = c.x};
+    float *zeros = packed_int8(K, n, k, b.x, n, 1);
+    p.b = zeros;
+    K->int8_matmul(&p);
+    for (int j = 0; j < n; j++) CHECK_NEAR(c.x[j], 0, 0);
+    for (int i = 0; i < k; i++) a.x[i] = 0.3f;
+    for (int i = 0; i < k * n; i++) b.x[i] = -0.5f;
+    float *same = packed_int8(K, n, k, b.x, n, 1);
+    p.b = same;
+    K->int8_matmul(&p);
+    for (int j = 0; j < n; j++) CHECK_NEAR(c.x[j], -0.15 * k, 1e-5);
+    FREE(a, b, c);
+    df_free(zeros);
+    df_free(same);
+  }
+}
+
 // ---- Functions of one number ---------------------------------------------------------------------
 
 // What may go wrong, in units of the last place (2^-23 of the result); `floor` is added to it, for

@@ -207,7 +207,8 @@ static void check_plain(const plain_case *c) {
     o.first_sequence = (uint32_t)c->first;
     p.o = &o;
     if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error)) &&
-        CHECK_OK(df_cell_create(&p.runner, &m.config, &m.noise, &m.params, 1, 1, &test_error)) &&
+        CHECK_OK(df_cell_create(&p.runner, &m.config, &m.noise, &m.params,
+                                &(df_cell_options){.cells = 1, .threads = 1}, &test_error)) &&
         CHECK_OK(df_noise_grid(m.config.K, c->steps, p.grid, &test_error))) {
       const df_sampler_info *info = df_sampler_state(s);
       condition_all(s, c->E, c->T);
@@ -807,6 +808,8 @@ TEST(options_that_do_not_fit_are_refused) {
         {{.uncertainty = 6}, false, DF_BAD_ARGUMENT, "expected an uncertainty from 0 to 5"},
         {{.uncertainty = NAN}, false, DF_BAD_ARGUMENT, "uncertainty"},
         {{.schedule = DF_SCHEDULES}, false, DF_BAD_ARGUMENT, "schedule"},
+        {{.weights = 2}, false, DF_BAD_ARGUMENT, "weights: expected 0 to 1, found 2"},
+        {{.weights = -1}, false, DF_BAD_ARGUMENT, "weights"},
         {{.stabilization = 41},
          false,
          DF_BAD_ARGUMENT,
@@ -860,6 +863,7 @@ TEST(options_that_do_not_fit_are_refused) {
       if (c->eta != 0) o.eta = c->eta;
       if (c->uncertainty != 0) o.uncertainty = c->uncertainty;
       if (c->stabilization) o.stabilization = c->stabilization;
+      if (c->weights) o.weights = c->weights;
       o.ancestral = c->ancestral, o.table = c->table, o.table_rows = c->table_rows;
       DURING("case %d", i);
       if (CHECK_STATUS(df_sampler_create(&s, cases[i].head ? &with_head : &m, &o, &test_error),

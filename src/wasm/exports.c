@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "df.h"
 #include "diffusion/sampler.h"
+#include "graph/packed.h"
 
 #define EXPORT(type, name) __attribute__((export_name(#name))) type df_wasm_##name
 
@@ -121,6 +122,7 @@ EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   X(integer, stabilization, "stabilization")                                                       \
   X(integer, ahead, "ahead")                                                                       \
   X(integer, threads, "threads")                                                                   \
+  X(integer, weights, "weights")                                                                   \
   X(word, first_sequence, "sequence")                                                              \
   X(truth, allow_renoise, "allowRenoise")                                                          \
   X(integer, table_rows, "tableRows")
@@ -184,6 +186,10 @@ EXPORT(const double *, sampler_state)(const df_sampler *s) {
                           (double)i->clean,
                           (double)i->cells};
   return memcpy(out, now, sizeof out);
+}
+
+EXPORT(const char *, weights_name)(int i) {
+  return i >= 0 && i < DF_WEIGHTS_COUNT ? df_weights_names[i] : NULL;
 }
 
 // ---- Level tables ----

@@ -12,6 +12,7 @@ const kinds = {
   sequence: 'number',
   ahead: 'number',
   schedule: 'string',
+  weights: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',
   allowRenoise: 'boolean',

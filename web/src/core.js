@@ -34,6 +34,7 @@ export class Engine {
   #model = 0;
   /** @type {Schedule[]} */
   #schedules;
+  #weights;
   /** Names of the sampler's options that are numbers, in the order of sampler_create. */
   #options;
   /** @type {Defaults | undefined} */
@@ -62,6 +63,7 @@ export class Engine {
     this.c = instance.exports;
     this.c._initialize?.();
     this.#schedules = /** @type {Schedule[]} */ (this.#names(this.c.schedule_name));
+    this.#weights = this.#names(this.c.weights_name);
     this.#options = this.#names(this.c.option_name);
   }
 
@@ -214,12 +216,13 @@ export class Engine {
    * @param {SamplerOptions} options whose types were checked (sampler.js)
    */
   create(id, options) {
-    const { length, table, schedule } = options;
+    const { length, table, schedule, weights } = options;
     /** @type {any} */
     const given = { ...options };
     if (length === 'drawn') given.length = 0;
     if (length === Infinity) given.length = -1;
     if (schedule !== undefined) given.schedule = this.#schedule(schedule);
+    if (weights !== undefined) given.weights = placeOf('weights', weights, this.#weights);
     if (table) given.tableRows = table.length / /** @type {number} */ (length);
     const numbers = Float64Array.from(this.#options, (name) => Number(given[name])); // NaN: left out
     const pieces = table ? [numbers, /** @type {Int32Array} */ (table)] : [numbers];
@@ -419,9 +422,7 @@ export class Engine {
 
   /** @param {string} name */
   #schedule(name) {
-    const i = this.#schedules.indexOf(/** @type {Schedule} */ (name));
-    if (i < 0) throw badArgument('schedule', this.#schedules.join(', '), name);
-    return i;
+    return placeOf('schedule', name, this.#schedules);
   }
 
   /**
@@ -439,4 +440,15 @@ export class Engine {
     });
     return { rows, columns: length, steps, levels };
   }
+}
+
+/**
+ * @param {string} what for the message
+ * @param {string} name
+ * @param {string[]} names
+ */
+function placeOf(what, name, names) {
+  const i = names.indexOf(name);
+  if (i < 0) throw badArgument(what, names.join(', '), name);
+  return i;
 }

@@ -8,8 +8,9 @@ import { DfError, badArgument } from './errors.js';
 export function features() {
   return {
     simd: validates(0xfd, 0x52), // v128.bitselect
-    // all relaxed instructions of src/kernels/simd.h: f32x4.relaxed_madd, f32x4.relaxed_nmadd
-    relaxed: validates(0xfd, 0x85, 2) && validates(0xfd, 0x86, 2),
+    // all relaxed instructions of src/kernels: f32x4.relaxed_madd, f32x4.relaxed_nmadd,
+    // i32x4.relaxed_dot_i8x16_i7x16_add_s
+    relaxed: [0x85, 0x86, 0x93].every((op) => validates(0xfd, op, 2)),
   };
 }
 

@@ -7,6 +7,7 @@
 
 /** @typedef {'simd' | 'relaxed'} Build */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
+/** @typedef {'f32' | 'int8'} Weights */
 /**
  * Numbers in data units: flat, or one array or one object per frame.
  * @typedef {ArrayLike<number> | ReadonlyArray<ArrayLike<number>> | ReadonlyArray<Frame>} Values
@@ -60,6 +61,8 @@
  *   the cost
  * @property {number} [stabilization]  level 0 to K at which known and finished tokens enter the
  *   network
+ * @property {Weights} [weights]  how weight matrices are held: 'f32', the default, or 'int8', faster
+ *   and a quarter of the memory, at an error that `forcing eval` tells
  * @property {number | bigint} [seed]  0 to 2^64 - 1. Default 0: the same options give the same
  *   sequence
  * @property {number} [batch]  B independent sequences. Default 1

@@ -21,7 +21,10 @@ static void run(const df_step *s, int batch) {
       .c = s->out.data,
       .c_row = s->out.row,
   };
-  s->kernels->matmul(&p);
+  if (s->weights == DF_WEIGHTS_INT8)
+    s->kernels->int8_matmul(&p);
+  else
+    s->kernels->matmul(&p);
 }
 
 // C = A B: dA = dC B^T, dB = A^T dC.  C = A B^T: dA = dC B, dB = dC^T A.  C = A^T B: dA = B dC^T, dB = A dC.

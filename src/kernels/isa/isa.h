@@ -8,6 +8,15 @@
 size_t DF_K(packed_size)(int n, int k);
 void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
 void DF_K(matmul)(const df_matmul *p);
+size_t DF_K(int8_size)(int n, int k);
+void DF_K(int8_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed);
+void DF_K(int8_matmul)(const df_matmul *p);
+#if DF_IS(relaxed)
+size_t DF_K(int8_pairs_size)(int n, int k);
+void DF_K(int8_pairs_pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                           float *packed);
+void DF_K(int8_pairs_matmul)(const df_matmul *p);
+#endif
 
 void DF_K(unary)(df_unary f, float p, float q, int rows, int cols, const float *x, ptrdiff_t x_row,
                  float *y, ptrdiff_t y_row);
