@@ -10,6 +10,7 @@ const kinds = {
   stabilization: 'number',
   batch: 'number',
   sequence: 'number',
+  threads: 'number',
   schedule: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',

@@ -1,5 +1,6 @@
 /** @import { Build, Features } from './types.js' */
 import { DfError, badArgument } from './errors.js';
+import { canShare } from './threads.js';
 
 /**
  * What this engine can run, found by validating modules of a few bytes.
@@ -10,6 +11,7 @@ export function features() {
     simd: validates(0xfd, 0x52), // v128.bitselect
     // all relaxed instructions of src/kernels/simd.h: f32x4.relaxed_madd, f32x4.relaxed_nmadd
     relaxed: validates(0xfd, 0x85, 2) && validates(0xfd, 0x86, 2),
+    threads: canShare(),
   };
 }
 

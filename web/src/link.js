@@ -17,11 +17,12 @@ export const SLICE = 12;
 
 /**
  * @param {BufferSource | WebAssembly.Module} wasm
+ * @param {WebAssembly.Memory} [memory] for a module with threads
  * @returns {Promise<Link>}
  */
-export async function localLink(wasm) {
+export async function localLink(wasm, memory) {
   /** @type {Engine | null} */
-  let engine = await Engine.create(wasm);
+  let engine = await Engine.create(wasm, memory);
   let rested = performance.now();
   return {
     worker: false,
@@ -45,10 +46,11 @@ export async function localLink(wasm) {
 /**
  * Rejects if the worker cannot be started.
  * @param {Worker} worker
- * @param {BufferSource | WebAssembly.Module} wasm
+ * @param {'start' | 'join'} method what it begins with (worker.js)
+ * @param {...any} args
  * @returns {Promise<Link>}
  */
-export async function workerLink(worker, wasm) {
+export async function workerLink(worker, method, ...args) {
   /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
   const waiting = new Map();
   let calls = 0;
@@ -91,7 +93,7 @@ export async function workerLink(worker, wasm) {
     );
   });
   try {
-    await link.call('start', [wasm]);
+    await link.call(method, args);
   } catch (error) {
     link.close();
     throw error;

@@ -1,6 +1,6 @@
 /** @import { Link } from './link.js' */
 /** @import { Source } from './read.js' */
-/** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
+/** @import { Build, File, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
 import { Engine } from './core.js';
 import { DfError } from './errors.js';
@@ -8,12 +8,15 @@ import { chooseBuild } from './features.js';
 import { localLink, workerLink } from './link.js';
 import { Model } from './model.js';
 import { byteLength, read } from './read.js';
+import { sharedMemory, threadCount, withThreads } from './threads.js';
 
 /**
  * Where an entry point of the package has its files.
  * @typedef {object} Files
- * @property {(build: Build) => URL | Response} wasm
+ * @property {(file: File) => URL | Response} wasm
+ * @property {boolean} threads  are there files with threads?
  * @property {(() => Worker)[]} workers  ways to make one, tried in this order
+ * @property {() => Worker} [nodeWorker]  one for Node, which has no Worker
  */
 
 /**
@@ -33,7 +36,7 @@ export async function load(files, source, options) {
   const engine = startEngine(files, build, options, stop.signal);
   try {
     const pieces = read(source, { signal: stop.signal, onProgress });
-    const [file, { link, wasmBytes }] = await Promise.all([pieces, engine]);
+    const [file, { link, threads, wasmBytes }] = await Promise.all([pieces, engine]);
     const modelBytes = byteLength(file);
     const { version, isa, parameters, bytes, ...facts } = await open(link, file, source);
     signal?.throwIfAborted();
@@ -41,7 +44,7 @@ export async function load(files, source, options) {
       version,
       build,
       isa,
-      threads: 1,
+      threads,
       worker: link.worker,
       parameters,
       bytes,
@@ -73,25 +76,40 @@ export async function tableWithoutModel(files, options) {
  * @param {Build} build
  * @param {LoadOptions} options
  * @param {AbortSignal} signal
- * @returns {Promise<{ link: Link, wasmBytes: number }>}
+ * @returns {Promise<{ link: Link, threads: number, wasmBytes: number }>}
  */
 async function startEngine(files, build, options, signal) {
-  const { wasm, wasmBytes } = await getWasm(files, build, options, signal);
-  const { worker, inThread = !isPage() } = options;
-  if (worker)
-    return {
-      link: await workerLink(typeof worker === 'function' ? worker() : worker, wasm),
-      wasmBytes,
-    };
-  for (const make of inThread ? [] : files.workers) {
-    try {
-      return { link: await workerLink(make(), wasm), wasmBytes };
-    } catch {
-      // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
-      // the next way.
+  const { worker, inThread = !worker && !isPage() } = options;
+  const wish = threadCount(options.threads);
+  // The thread of a page may not wait for others, and one worker that was given is one thread.
+  const alone = (inThread && isPage()) || (worker && typeof worker !== 'function');
+  const memory = wish > 1 && files.threads && !alone ? sharedMemory() : undefined;
+  /** @type {File} */
+  const file = memory ? `${build}.threads` : build;
+  const { wasm, wasmBytes } = await getWasm(files, file, options, signal);
+
+  const { link, make } = await startLink();
+  const crew = memory && make ? await withThreads(link, memory, wish, make) : { link, threads: 1 };
+  return { ...crew, wasmBytes };
+
+  /** The engine, and what makes further workers. */
+  async function startLink() {
+    if (worker) {
+      const make = typeof worker === 'function' ? worker : () => worker;
+      return { link: await workerLink(make(), 'start', wasm, memory), make };
     }
+    for (const make of inThread ? [] : files.workers) {
+      try {
+        return { link: await workerLink(make(), 'start', wasm, memory), make };
+      } catch {
+        // A script from another origin, a Content-Security-Policy, a bundler that lost the file: try
+        // the next way.
+      }
+    }
+    const link = await localLink(wasm, memory);
+    if (isPage()) return { link };
+    return { link, make: typeof Worker === 'function' ? files.workers[0] : files.nodeWorker };
   }
-  return { link: await localLink(wasm), wasmBytes };
 }
 
 function isPage() {
@@ -100,13 +118,13 @@ function isPage() {
 
 /**
  * @param {Files} files
- * @param {Build} build
+ * @param {File} file
  * @param {LoadOptions} options
  * @param {AbortSignal} [signal]
  * @returns {Promise<{ wasm: BufferSource | WebAssembly.Module, wasmBytes: number }>}
  */
-async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
-  const given = pick(wasmBinary, build) ?? pick(wasmUrl, build) ?? files.wasm(build);
+async function getWasm(files, file, { wasmBinary, wasmUrl }, signal) {
+  const given = pick(wasmBinary, file) ?? pick(wasmUrl, file) ?? files.wasm(file);
   if (given instanceof WebAssembly.Module) return { wasm: given, wasmBytes: 0 };
   try {
     const wasm = await new Blob(
@@ -115,7 +133,7 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
     return { wasm, wasmBytes: wasm.byteLength };
   } catch (error) {
     if (error instanceof DfError)
-      error.hint = `The options wasmUrl and wasmBinary tell where df.${build}.wasm is.`;
+      error.hint = `The options wasmUrl and wasmBinary tell where df.${file}.wasm is.`;
     throw error;
   }
 }
@@ -123,11 +141,14 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
 /**
  * @template T
  * @param {PerBuild<T> | undefined} given
- * @param {Build} build
+ * @param {File} file
+ * @returns {T | undefined}
  */
-function pick(given, build) {
-  const each = typeof given === 'object' && given && ('simd' in given || 'relaxed' in given);
-  return each ? given[build] : /** @type {T | undefined} */ (given);
+function pick(given, file) {
+  const files = ['simd', 'relaxed', 'simd.threads', 'relaxed.threads'];
+  if (!given || !files.some((name) => Object.hasOwn(given, name)))
+    return /** @type {T | undefined} */ (given);
+  return /** @type {any} */ (given)[file];
 }
 
 /**

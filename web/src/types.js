@@ -6,6 +6,7 @@
 // are flat and row-major: tokens[((b * T + t) * F + f) * C + c].
 
 /** @typedef {'simd' | 'relaxed'} Build */
+/** @typedef {Build | `${Build}.threads`} File  df.FILE.wasm */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
 /**
  * Numbers in data units: flat, or one array or one object per frame.
@@ -24,6 +25,8 @@
  *   else in-thread
  * @property {Build | 'auto'} [build]  force one of the two builds. Default: relaxed where the
  *   engine has it
+ * @property {number} [threads]  threads at most. Default: as many as there are cores, up to 8, in
+ *   a worker of a page that is cross-origin isolated, else 1
  * @property {PerBuild<string | URL>} [wasmUrl]  where df.simd.wasm and df.relaxed.wasm are
  * @property {PerBuild<BufferSource | WebAssembly.Module>} [wasmBinary]  or what they hold
  * @property {Worker | (() => Worker)} [worker]  a module worker of yours that runs
@@ -31,7 +34,8 @@
  */
 /**
  * @template T
- * @typedef {T | { simd?: T, relaxed?: T }} PerBuild  one for the build in use, or one each
+ * @typedef {T | { simd?: T, relaxed?: T, 'simd.threads'?: T, 'relaxed.threads'?: T }} PerBuild
+ *   one for the file in use, or one each
  */
 /**
  * @typedef {object} Progress
@@ -67,6 +71,8 @@
  * @property {boolean} [allowRenoise]  columns of the table may rise
  * @property {Values} [conditions]  (length, E) external conditions of all sequences, as the
  *   network takes them: sampler.condition(0, conditions)
+ * @property {number} [threads]  of the model's threads, how many at most. Default: all. The result
+ *   is the same
  * @property {AbortSignal | null} [signal]  for all steps of this sampler that are given no signal
  *   of their own
  */
@@ -105,7 +111,8 @@
  * @property {string} version  of the library
  * @property {Build} build  which of the two files runs
  * @property {string} isa  the kernels in use: 'simd128' or 'relaxed'
- * @property {number} threads  1
+ * @property {number} threads  that compute together; more than 1 in pages that are cross-origin
+ *   isolated
  * @property {boolean} worker  computed in a worker
  * @property {number} parameters  numbers in the model
  * @property {number} bytes  memory that the model holds
@@ -186,6 +193,7 @@
  * @typedef {object} Features
  * @property {boolean} simd  needed
  * @property {boolean} relaxed  faster
+ * @property {boolean} threads  memory can be shared: in browsers, the page is cross-origin isolated
  */
 
 /** @typedef {import('./model.js').Model} Model */

@@ -1,22 +1,32 @@
 // The engine in a worker. A message is { id, method, args }, the answer { id, result } or
-// { id, error }.
+// { id, error }. A helper of an engine with threads hears of nothing but join.
 import { Engine } from './core.js';
+import { join } from './threads.js';
 
 /** @type {Engine} */
 let engine;
 
-self.addEventListener('message', async ({ data: { id, method, args } }) => {
+/** In Node the port of this thread. @type {Pick<MessagePort, 'addEventListener' | 'postMessage'>} */
+const port =
+  /** @type {any} */ (globalThis.self) ??
+  /** @type {any} */ (globalThis).process.getBuiltinModule('node:worker_threads').parentPort;
+
+port.addEventListener('message', async ({ data: { id, method, args } }) => {
   try {
     if (method === 'start') {
-      engine = await Engine.create(args[0]);
-      postMessage({ id });
+      engine = await Engine.create(args[0], args[1]);
+      port.postMessage({ id });
+    } else if (method === 'join') {
+      const work = await join(.../** @type {Parameters<typeof join>} */ (args));
+      port.postMessage({ id });
+      work();
     } else {
       const result = detached(/** @type {any} */ (engine)[method](...args));
-      postMessage({ id, result }, { transfer: buffers(result) });
+      port.postMessage({ id, result }, { transfer: buffers(result) });
     }
   } catch (error) {
     const { name, message, code, hint, cause } = /** @type {any} */ (error);
-    postMessage({ id, error: { name, message, code, hint, cause } });
+    port.postMessage({ id, error: { name, message, code, hint, cause } });
   }
 });
 
