@@ -57,6 +57,11 @@ typedef struct df_sampler_options {
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
   bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
   int stabilization;  // level (0 .. K) at which known and finished tokens enter the network
+  // Rows that may be computed ahead of the one that is handed out, 0 or more: cells of the table
+  // that do not depend on each other are one batch then. Changes speed and memory, not a bit of the
+  // result. Default: until batches are full.
+  int ahead;
+  int threads; // that share a batch of cells, 1 or more; 0: one per core. Changes speed only
   uint64_t seed;
   uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
   // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are
@@ -114,7 +119,8 @@ typedef struct df_sampler_info {
   const int32_t *frames;   // (B, tokens) frames present by the estimate: 0 .. frame_stack
   const int32_t *lengths;  // (B) tokens of each sequence if known by now, else -1
   int64_t clean;           // tokens before this one are clean in all sequences: they may leave
-  int64_t cells;           // network passes (cells) so far
+  int64_t cells;           // network passes so far: cells of the table
+  int64_t batches;         // runs of the network so far, each of many cells
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);

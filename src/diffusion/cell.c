@@ -3,15 +3,40 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/threads.h"
+
+enum {
+  // Cells that are worth a thread: fewer leave it waiting for the weights that all of them read.
+  THREAD_CELLS = 8,
+  TENSORS = 8,
+};
+
+// A thread's own memory for the network. Weights are shared.
+typedef struct worker {
+  df_plan *plan; // x, z, level, cond, guess -> out, z_next, stop
+  int first;     // cell that the plan's first row is bound to; -1: not bound yet
+} worker;
+
+// An input or result of the network: all cells, of which each thread has a part.
+typedef struct tensor {
+  df_tensor *t;
+  float **data; // (max_cells, cols)
+} tensor;
+
 struct df_cell_runner {
   const df_config *config;
   const df_noise *noise;
   df_arena arena;
   df_graph *graph;
-  df_plan *plan;       // x, z, level, cond, guess -> out, z_next, stop
+  df_threads *threads;
+  worker *workers;
+  int worker_count, worker_cells; // cells that a worker's plan has room for
+  tensor tensors[TENSORS];
+  int tensor_count;
   df_plan *initial;    // observation -> z0
   df_plan *first_stop; // z0 -> stop before the first token; NULL without head
   int max_cells;
+  int n; // cells of the run under way
   float *x, *z, *index, *cond, *guess;
   float *out, *z_next, *stop;
   float *first_z, *first_logit;
@@ -30,7 +55,32 @@ static float *place(df_cell_runner *r, const df_plan *plan, const df_tensor *t, 
   return data;
 }
 
-static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
+// How many threads share n cells: no more than have THREAD_CELLS each. So a part may have nearly twice
+// as many.
+static int parts_of(int n, int threads) {
+  const int most = n / THREAD_CELLS > 1 ? n / THREAD_CELLS : 1;
+  return threads < most ? threads : most;
+}
+
+static void declare(df_cell_runner *r, df_tensor *t, float **data, bool *failed) {
+  *data = df_arena_alloc(&r->arena, (size_t)r->max_cells * (size_t)t->cols * sizeof **data);
+  if (!*data) *failed = true;
+  r->tensors[r->tensor_count++] = (tensor){t, data};
+}
+
+// Binds a worker's plan to the cells from `first` on.
+static df_status bind(const df_cell_runner *r, worker *w, int first, df_error *error) {
+  df_status status = DF_OK;
+  for (int i = 0; i < r->tensor_count && w->first != first && !status; i++) {
+    const tensor *x = &r->tensors[i];
+    if (df_plan_data(w->plan, x->t)) // a network may ignore an input
+      status = df_plan_bind(w->plan, x->t, *x->data + (size_t)first * (size_t)x->t->cols, error);
+  }
+  w->first = status ? -1 : first;
+  return status;
+}
+
+static df_status create(df_cell_runner *r, df_params *params, int threads, df_error *error) {
   const df_network *net = &r->config->network;
   const int D = net->token_size, Z = net->latent_size, E = net->condition_size, n = r->max_cells;
   if (!(r->graph = df_graph_create()))
@@ -59,9 +109,23 @@ static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
   df_tensor *z0 = net->denoiser->initial(net, &nn, observation);
   if (declared.code) return df_fail(error, declared.code, "%s", declared.message);
 
-  df_plan_options options = {.batch = n, .fixed_weights = true};
-  df_status status = df_plan_create(&r->plan, g, (df_tensor *[]){out, z_next, stop[1]},
-                                    net->stop_head ? 3 : 2, &options, error);
+  df_status status = df_threads_create(&r->threads, threads, error);
+  if (status) return status;
+  threads = df_threads_count(r->threads);
+  r->worker_count = parts_of(n, threads);
+  r->worker_cells = (n + r->worker_count - 1) / r->worker_count;
+  if (r->worker_cells < 2 * THREAD_CELLS) r->worker_cells = 2 * THREAD_CELLS;
+  if (r->worker_cells > n) r->worker_cells = n;
+  r->workers = df_arena_alloc(&r->arena, (size_t)r->worker_count * sizeof *r->workers);
+  if (!r->workers) return df_fail(error, DF_NO_MEMORY, "no memory for %d threads", threads);
+
+  df_plan_options options = {.batch = r->worker_cells, .fixed_weights = true};
+  for (int i = 0; i < r->worker_count && !status; i++) {
+    r->workers[i].first = -1;
+    status = df_plan_create(&r->workers[i].plan, g, (df_tensor *[]){out, z_next, stop[1]},
+                            net->stop_head ? 3 : 2, &options, error);
+  }
+  options.batch = n;
   if (!status) status = df_plan_create(&r->initial, g, &z0, 1, &options, error);
   options.batch = 1;
   if (!status && net->stop_head)
@@ -69,17 +133,17 @@ static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
   if (status) return status;
 
   bool failed = false;
-  r->x = place(r, r->plan, x, n, &failed);
-  r->z = place(r, r->plan, z, n, &failed);
-  r->index = place(r, r->plan, level, n, &failed);
-  r->out = place(r, r->plan, out, n, &failed);
-  r->z_next = place(r, r->plan, z_next, n, &failed);
+  declare(r, x, &r->x, &failed);
+  declare(r, z, &r->z, &failed);
+  declare(r, level, &r->index, &failed);
+  declare(r, out, &r->out, &failed);
+  declare(r, z_next, &r->z_next, &failed);
+  if (cond) declare(r, cond, &r->cond, &failed);
+  if (guess) declare(r, guess, &r->guess, &failed);
+  if (net->stop_head) declare(r, stop[1], &r->stop, &failed);
   r->z0 = place(r, r->initial, z0, n, &failed);
-  if (cond) r->cond = place(r, r->plan, cond, n, &failed);
-  if (guess) r->guess = place(r, r->plan, guess, n, &failed);
   if (observation) r->observation = place(r, r->initial, observation, n, &failed);
   if (net->stop_head) {
-    r->stop = place(r, r->plan, stop[1], n, &failed);
     r->first_z = place(r, r->first_stop, z, 1, &failed);
     r->first_logit = place(r, r->first_stop, stop[0], 1, &failed);
   }
@@ -88,11 +152,13 @@ static df_status create(df_cell_runner *r, df_params *params, df_error *error) {
   r->eps = df_arena_alloc(&r->arena, (size_t)n * (size_t)D * sizeof *r->eps);
   if (failed || !r->level || !r->x0 || !r->eps)
     return df_fail(error, DF_NO_MEMORY, "no memory for %d cells", n);
-  return DF_OK;
+  for (int i = 0; i < r->worker_count && !status; i++)
+    status = bind(r, &r->workers[i], 0, error); // before the first run: it may not fail later
+  return status;
 }
 
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, df_error *error) {
+                         const df_params *params, int max_cells, int threads, df_error *error) {
   *runner = NULL;
   if (max_cells < 1)
     return df_fail(error, DF_BAD_ARGUMENT, "expected at least 1 cell, found %d", max_cells);
@@ -102,7 +168,7 @@ df_status df_cell_create(df_cell_runner **runner, const df_config *config, const
   r->noise = noise;
   r->max_cells = max_cells;
   // The list of parameters is sealed: building the network finds them and adds none.
-  df_status status = create(r, (df_params *)params, error);
+  df_status status = create(r, (df_params *)params, threads, error);
   if (status)
     df_cell_free(r);
   else
@@ -114,15 +180,18 @@ void df_cell_free(df_cell_runner *r) {
   if (!r) return;
   df_plan_free(r->first_stop);
   df_plan_free(r->initial);
-  df_plan_free(r->plan);
+  for (int i = 0; r->workers && i < r->worker_count; i++) df_plan_free(r->workers[i].plan);
+  df_threads_free(r->threads);
   df_graph_free(r->graph);
   df_arena_free(&r->arena);
   df_free(r);
 }
 
 size_t df_cell_bytes(const df_cell_runner *r) {
-  return sizeof *r + r->arena.bytes + df_plan_bytes(r->plan) + df_plan_bytes(r->initial) +
-         (r->first_stop ? df_plan_bytes(r->first_stop) : 0);
+  size_t bytes = sizeof *r + r->arena.bytes + df_plan_bytes(r->initial) +
+                 (r->first_stop ? df_plan_bytes(r->first_stop) : 0);
+  for (int i = 0; i < r->worker_count; i++) bytes += df_plan_bytes(r->workers[i].plan);
+  return bytes;
 }
 
 float *df_cell_x(df_cell_runner *r) { return r->x; }
@@ -136,18 +205,28 @@ const float *df_cell_eps(const df_cell_runner *r) { return r->eps; }
 const float *df_cell_z_next(const df_cell_runner *r) { return r->z_next; }
 const float *df_cell_stop(const df_cell_runner *r) { return r->stop; }
 
+// Part i of the cells, on a plan of its own: what it fails with was checked before.
+static void run_part(void *context, int i, int thread) {
+  (void)thread;
+  df_cell_runner *r = context;
+  const int parts = parts_of(r->n, r->worker_count);
+  const int first = (int)((int64_t)r->n * i / parts), end = (int)((int64_t)r->n * (i + 1) / parts);
+  const size_t D = (size_t)r->config->network.token_size;
+  for (int c = first; c < end; c++) r->index[c] = (float)df_network_level(r->level[c]);
+  df_error never;
+  bind(r, &r->workers[i], first, &never);
+  df_plan_run(r->workers[i].plan, end - first, &never);
+  for (int c = first; c < end; c++)
+    df_predict(r->noise, r->config->objective, r->config->clip_noise, r->level[c], (int)D,
+               r->x + (size_t)c * D, r->out + (size_t)c * D, r->x0 + (size_t)c * D,
+               r->eps + (size_t)c * D);
+}
+
 df_status df_cell_run(df_cell_runner *r, int n, df_error *error) {
   if (n < 1 || n > r->max_cells)
     return df_fail(error, DF_BAD_ARGUMENT, "expected 1 to %d cells, found %d", r->max_cells, n);
-  const int D = r->config->network.token_size;
-  for (int i = 0; i < n; i++) r->index[i] = (float)df_network_level(r->level[i]);
-  df_status status = df_plan_run(r->plan, n, error);
-  if (status) return status;
-  for (int i = 0; i < n; i++) {
-    size_t at = (size_t)i * (size_t)D;
-    df_predict(r->noise, r->config->objective, r->config->clip_noise, r->level[i], D, r->x + at,
-               r->out + at, r->x0 + at, r->eps + at);
-  }
+  r->n = n;
+  df_threads_run(r->threads, parts_of(n, r->worker_count), run_part, r);
   return DF_OK;
 }
 

@@ -8,9 +8,9 @@
 
 typedef struct df_cell_runner df_cell_runner;
 
-// Runs with up to max_cells cells. config, noise and params stay the caller's and must outlive it.
+// Runs with up to max_cells cells on so many threads (0: one per core). config, noise and params stay the caller's and must outlive it.
 df_status df_cell_create(df_cell_runner **runner, const df_config *config, const df_noise *noise,
-                         const df_params *params, int max_cells, df_error *error);
+                         const df_params *params, int max_cells, int threads, df_error *error);
 void df_cell_free(df_cell_runner *runner);
 size_t df_cell_bytes(const df_cell_runner *runner);
 

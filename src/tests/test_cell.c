@@ -21,7 +21,7 @@ static bool open(fixture *f, const char *name) {
   f->E = f->m.network.condition_size;
   f->S = f->m.S;
   return CHECK_OK(
-      df_cell_create(&f->runner, &f->config, &f->m.noise, &f->m.params, f->B, &test_error));
+      df_cell_create(&f->runner, &f->config, &f->m.noise, &f->m.params, f->B, 1, &test_error));
 }
 
 static void shut(fixture *f) {
@@ -493,7 +493,7 @@ TEST(a_runner_refuses_what_it_cannot_do) {
   if (open(&f, "rnn_mlp_gruonly")) {
     df_cell_runner *other;
     float logit;
-    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 0, &test_error),
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 0, 1, &test_error),
                  DF_BAD_ARGUMENT);
     CHECK_STATUS(df_cell_run(f.runner, 0, &test_error), DF_BAD_ARGUMENT);
     CHECK_STATUS(df_cell_run(f.runner, f.B + 1, &test_error), DF_BAD_ARGUMENT);
@@ -501,12 +501,12 @@ TEST(a_runner_refuses_what_it_cannot_do) {
     CHECK(df_cell_stop(f.runner) == NULL && df_cell_cond(f.runner) == NULL &&
           df_cell_guess(f.runner) == NULL);
     CHECK_WITHOUT_MEMORY(
-        df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 7, &test_error));
+        df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 7, 1, &test_error));
     CHECK(df_cell_bytes(other) > 0);
     df_cell_free(other);
     // A network that was declared with other sizes.
     f.config.network.token_size++;
-    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 1, &test_error),
+    CHECK_STATUS(df_cell_create(&other, &f.config, &f.m.noise, &f.m.params, 1, 1, &test_error),
                  DF_BAD_SHAPE);
   }
   shut(&f);
@@ -533,7 +533,7 @@ TEST(the_stop_head_reads_the_latent) {
   CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 10, &test_error));
   CHECK_OK(df_network_declare(&config.network, &params, &test_error));
   df_params_init(&params, 3);
-  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params, 2, &test_error))) {
+  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params, 2, 1, &test_error))) {
     float z0[16], logit, want;
     CHECK_OK(df_cell_initial(runner, 2, NULL, z0, &test_error));
     df_param *vector = df_params_find(&params, "init_z"),

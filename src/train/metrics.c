@@ -131,7 +131,7 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
   df_cell_runner *cells = NULL;
   float *z0 = NULL, *token = NULL, first;
   df_status status = df_noise_create(&noise, config->noise, config->K, error);
-  if (!status) status = df_cell_create(&cells, config, &noise, params, ROWS, error);
+  if (!status) status = df_cell_create(&cells, config, &noise, params, ROWS, 1, error);
   if (!status) {
     z0 = df_alloc(sizeof(float) * (size_t)Z);
     token = df_alloc(sizeof(float) * (size_t)(stack * C));

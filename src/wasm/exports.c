@@ -120,6 +120,8 @@ EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   X(truth, ancestral, "ancestral")                                                                 \
   X(truth, posterior, "posterior")                                                                 \
   X(integer, stabilization, "stabilization")                                                       \
+  X(integer, ahead, "ahead")                                                                       \
+  X(integer, threads, "threads")                                                                   \
   X(word, first_sequence, "sequence")                                                              \
   X(truth, allow_renoise, "allowRenoise")                                                          \
   X(integer, table_rows, "tableRows")

@@ -11,6 +11,7 @@ const kinds = {
   batch: 'number',
   sequence: 'number',
   threads: 'number',
+  ahead: 'number',
   schedule: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',

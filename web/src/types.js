@@ -66,6 +66,9 @@
  * @property {number} [batch]  B independent sequences. Default 1
  * @property {number} [sequence]  number of the first sequence of the batch: sequence b of a batch
  *   is the same as a batch of one with sequence: b. Default 0
+ * @property {number} [ahead]  rows that may be computed ahead of the one that is handed out: cells of
+ *   the level table that do not depend on each other are one batch then. Changes speed and memory,
+ *   not a bit of the result. Default: until batches are full
  * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own,
  *   (rows, length), entries 0 to S; sets schedule: 'custom' and, from nested rows, length
  * @property {boolean} [allowRenoise]  columns of the table may rise

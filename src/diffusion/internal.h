@@ -1,0 +1,119 @@
+// What sampler.c and wavefront.c share: the state of a sampler.
+#ifndef DF_DIFFUSION_INTERNAL_H
+#define DF_DIFFUSION_INTERNAL_H
+
+#include "diffusion/sampler.h"
+
+// One token of one sequence that is in memory, as the latest row that it has been through left it.
+typedef struct df_slot {
+  int64_t rank; // unknown tokens before it: its column in a computed level table
+  bool known;   // given by the caller, stays clean
+  bool given;   // has its condition
+  bool stale;   // the latent does not belong to the present state
+  float stop;   // logit that the sequence ends behind this token, from its latent
+} df_slot;
+
+// One row of one sequence on its way through the tokens.
+typedef struct df_front {
+  int w;        // tokens before this one are through
+  bool visited; // the network ran on token w - 1
+  bool failed;  // in this step
+  // token w
+  bool after;   // it has moved; its posterior pass is left
+  bool ran;     // the network has run on it
+  bool fresh;   // its latent belongs to the state after the row
+  bool changed; // it has moved
+  int limit;    // tokens that may exist, when `last` was found
+  int last;     // the last of them that falls in this row, -1: none
+  int reach;    // the last token that falls in an earlier row
+} df_front;
+
+// A cell of the next batch.
+typedef struct df_place {
+  int b;
+  int64_t m;
+} df_place;
+
+struct df_sampler {
+  const df_model *model;
+  df_sampler_options o; // with all defaults filled in
+  df_arena arena;
+  df_cell_runner *runner;
+  df_sampler_info info;
+  bool unbounded, drawn, begun;
+  // sequences; tokens in memory; of these, tokens that the caller sees; known tokens may stand
+  // before token P; rows that are computed at once
+  int B, W, T, P, R;
+  int D, Z, E, O, V; // floats of a token, latent, condition, observation, token in data units
+  int32_t *grid;     // (S + 1) noise level of each index
+  int32_t *table;    // (rows, T) the user's
+  int64_t *finish;   // (T) row from which on a column of the user's table stays 0
+  double u;          // rows between the starts of two columns
+
+  // per sequence
+  int64_t *end;       // (B) tokens, -1: not known yet
+  int64_t *end_row;   // (B) row that found it out
+  int64_t *end_shown; // (B) as the caller may know it
+  int64_t *exists;    // (B) tokens that are certain to exist
+  float *z0;          // (B, Z) latent before the first token in memory
+  float *observation; // (B, O)
+  bool *observed;
+  float *z_given; // (B, Z) test hook
+  bool *z_is_given;
+
+  // per token in memory (B, W), df_at
+  df_slot *slots;
+  float *x;        // (D) network units
+  float *estimate; // (D)
+  float *z;        // (Z)
+  float *cond;     // (E)
+
+  // per row under way (R), row m at m mod R
+  int64_t opened;    // rows 0 .. opened - 1 are through or under way
+  df_front *fronts;  // (B)
+  int64_t *ran;      // cells
+  uint8_t *news;     // (B, W) DF_NEW_*
+  float *row_values; // (B, W, V) where news say so
+  float *row_estimates;
+  int32_t *row_frames; // (B, W)
+
+  // what the caller sees (B, T)
+  int32_t *levels;
+  float *values, *estimates; // (V) data units
+  int32_t *frames;
+  int32_t *lengths; // (B)
+
+  // per known token (B, P)
+  float *kept;          // (D)
+  int32_t *kept_frames; // 0: not known
+
+  df_place *cells; // (B R) the batch under way
+  float *noise;    // (D)
+  float *moved;    // (D)
+};
+
+enum { DF_NEW_VALUE = 1, DF_NEW_ESTIMATE = 2 };
+
+// Token w of the window. Tokens stay where they are while the window moves on.
+static inline size_t df_at(const df_sampler *s, int b, int w) {
+  const int column = (int)((s->info.first + w) % s->W);
+  return (size_t)b * (size_t)s->W + (size_t)column;
+}
+
+// Place of what row m has changed of token w.
+static inline size_t df_news_at(const df_sampler *s, int b, int w, int64_t m) {
+  return (size_t)(m % s->R) * (size_t)s->B * (size_t)s->W + df_at(s, b, w);
+}
+
+// Index in the sampling grid of token w before row m moves it. Known tokens: 0.
+int df_sampler_level(const df_sampler *s, int b, int w, int64_t m);
+
+// Computes row info.row of all sequences, and of later rows what comes for free. After an error
+// nothing that the caller sees has changed, and a second call tries again.
+df_status df_wavefront_run(df_sampler *s, df_error *error);
+// Before the first row: nothing is under way.
+void df_wavefront_reset(df_sampler *s);
+// The window has moved on by so many tokens.
+void df_wavefront_slide(df_sampler *s, int by);
+
+#endif
