@@ -17,7 +17,8 @@ static const char *shape_text(char text[128], const int64_t *shape, int dims) {
   return text;
 }
 
-static df_status load_parameter(df_param *p, const df_view *view, df_error *error) {
+// Is the tensor what the network wants there?
+static df_status check_tensor(const df_param *p, const df_view *view, df_error *error) {
   if (!view) return df_fail(error, DF_BAD_FILE, "tensor %s is missing", p->name);
   const int64_t shape[2] = {p->rows, p->cols}, *want = p->dims == 2 ? shape : shape + 1;
   bool same = view->dims == p->dims;
@@ -30,15 +31,13 @@ static df_status load_parameter(df_param *p, const df_view *view, df_error *erro
   if (view->dtype != DF_F32 && view->dtype != DF_F16 && view->dtype != DF_BF16)
     return df_fail(error, DF_BAD_FILE, "tensor %s: expected F32, F16 or BF16, found %s", p->name,
                    df_dtype_name(view->dtype));
-  df_view_floats(view, 0, view->count, p->value);
-  for (size_t i = 0; i < view->count; i++)
-    if (!isfinite(p->value[i]))
-      return df_fail(error, DF_BAD_VALUE, "tensor %s: entry %zu is %g", p->name, i,
-                     (double)p->value[i]);
   return DF_OK;
 }
 
-static df_status load(df_model *model, const df_safetensors *file, df_error *error) {
+// The network that the header describes, its parameters still 0. params: of the file's tensors. That
+// the tensors fit is known before there is memory for them.
+static df_status declare(df_model *model, const df_safetensors *file, df_param **params,
+                         df_error *error) {
   const char *text = df_safetensors_meta(file, "config");
   if (!text)
     return df_fail(error, DF_BAD_FILE, "expected the model's config in __metadata__, found none");
@@ -48,32 +47,186 @@ static df_status load(df_model *model, const df_safetensors *file, df_error *err
   memcpy(model->text, text, size);
   df_status status = df_config_parse(&model->config, text, size - 1, error);
   if (!status) status = df_noise_create(&model->noise, model->config.noise, model->config.K, error);
-  if (!status) status = df_network_declare(&model->config.network, &model->params, error);
+  if (!status) status = df_network_list(&model->config.network, &model->params, error);
   for (int i = 0; !status && i < model->params.count; i++) {
-    df_param *p = model->params.items[i];
-    status = load_parameter(p, df_safetensors_find(file, p->name), error);
+    const df_param *p = model->params.items[i];
+    status = check_tensor(p, df_safetensors_find(file, p->name), error);
   }
   for (int i = 0; !status && i < file->count; i++)
-    if (!df_params_find(&model->params, file->views[i].name))
+    if (!(params[i] = df_params_find(&model->params, file->views[i].name)))
       status = df_fail(error, DF_BAD_FILE,
                        "tensor %s is not part of the network that the config describes",
                        file->views[i].name);
+  return status ? status : df_params_seal(&model->params, error);
+}
+
+// ---- Loader: 8 bytes, the header, the tensors in the order of their offsets ----
+
+struct df_loader {
+  df_model *model;
+  size_t size, taken; // of the file (SIZE_MAX: not known); bytes so far
+  // What is not whole yet: the 8 bytes, then an element of a tensor.
+  char part[DF_HEAD_BYTES];
+  size_t parts;
+  char *header; // (length) until it is read
+  size_t length, room;
+  df_safetensors file;
+  df_param **params; // of its tensors; NULL until the header is read
+  int tensor;        // under way
+  size_t done;       // its elements in place
+  df_error failure;
+};
+
+enum { FIRST_ROOM = 1 << 16 }; // for the header; more comes only with its bytes
+
+df_status df_loader_create(df_loader **loader, size_t size, df_error *error) {
+  df_loader *l = *loader = df_alloc(sizeof *l);
+  if (l) l->model = df_alloc(sizeof *l->model);
+  if (l && l->model) {
+    l->size = size;
+    return DF_OK;
+  }
+  df_free(l);
+  *loader = NULL;
+  return df_fail(error, DF_NO_MEMORY, "no memory for the model");
+}
+
+void df_loader_free(df_loader *loader) {
+  if (!loader) return;
+  df_model_free(loader->model);
+  df_safetensors_close(&loader->file);
+  df_free(loader->header);
+  df_free(loader);
+}
+
+// Behind the last element of a tensor comes the next tensor that has any.
+static void skip_done(df_loader *l) {
+  for (; l->tensor < l->file.count && l->done == l->file.views[l->tensor].count; l->tensor++)
+    l->done = 0;
+}
+
+static df_status read_header(df_loader *l, df_error *error) {
+  size_t head = DF_HEAD_BYTES + l->length, rest = l->size == SIZE_MAX ? SIZE_MAX : l->size - head;
+  df_status status = df_safetensors_header(&l->file, l->header, l->length, rest, error);
+  df_free(l->header);
+  l->header = NULL;
+  if (status) return status;
+  l->params = df_arena_alloc(&l->file.arena, (size_t)l->file.count * sizeof *l->params);
+  if (!l->params) return df_fail(error, DF_NO_MEMORY, "no memory for the model");
+  status = declare(l->model, &l->file, l->params, error);
+  skip_done(l);
+  return status;
+}
+
+// Takes bytes for l->part until `whole` are there. Returns how many.
+static size_t collect(df_loader *l, const char *from, size_t n, size_t whole) {
+  if (n > whole - l->parts) n = whole - l->parts;
+  memcpy(l->part + l->parts, from, n);
+  l->parts += n;
+  return n;
+}
+
+static df_status place(df_loader *l, const char *from, size_t count, df_error *error) {
+  df_view piece = l->file.views[l->tensor];
+  const df_param *p = l->params[l->tensor];
+  float *to = p->value + l->done;
+  piece.data = from;
+  df_view_floats(&piece, 0, count, to);
+  for (size_t i = 0; i < count; i++)
+    if (!isfinite(to[i]))
+      return df_fail(error, DF_BAD_VALUE, "tensor %s: entry %zu is %g", p->name, l->done + i,
+                     (double)to[i]);
+  l->done += count;
+  skip_done(l);
+  return DF_OK;
+}
+
+// Each of these takes some of from[n], n > 0, and says how much: *used.
+
+static df_status take_length(df_loader *l, const char *from, size_t n, size_t *used,
+                             df_error *error) {
+  *used = collect(l, from, n, DF_HEAD_BYTES);
+  if (l->parts < DF_HEAD_BYTES) return DF_OK;
+  df_status status = df_safetensors_length(l->part, l->size, &l->length, error);
+  l->parts = 0;
+  if (status) return status;
+  l->room = l->length < FIRST_ROOM ? l->length : FIRST_ROOM;
+  if (!(l->header = df_alloc(l->room)))
+    return df_fail(error, DF_NO_MEMORY, "no memory for a header of %zu bytes", l->length);
+  return l->length ? DF_OK : read_header(l, error);
+}
+
+static df_status take_header(df_loader *l, const char *from, size_t n, size_t *used,
+                             df_error *error) {
+  size_t have = l->taken - DF_HEAD_BYTES;
+  if (have == l->room) {
+    size_t room = l->length / 2 < have ? l->length : 2 * have;
+    char *grown = df_realloc(l->header, room);
+    if (!grown)
+      return df_fail(error, DF_NO_MEMORY, "no memory for a header of %zu bytes", l->length);
+    l->header = grown;
+    l->room = room;
+  }
+  *used = n < l->room - have ? n : l->room - have;
+  memcpy(l->header + have, from, *used);
+  return have + *used < l->length ? DF_OK : read_header(l, error);
+}
+
+static df_status take_tensors(df_loader *l, const char *from, size_t n, size_t *used,
+                              df_error *error) {
+  if (l->tensor == l->file.count)
+    return df_safetensors_cover(&l->file, l->taken - DF_HEAD_BYTES - l->length + n, error);
+  const df_view *view = &l->file.views[l->tensor];
+  size_t each = df_dtype_size(view->dtype), left = view->count - l->done, count = n / each;
+  if (l->parts || count == 0) {
+    *used = collect(l, from, n, each);
+    if (l->parts < each) return DF_OK;
+    l->parts = 0;
+    return place(l, l->part, 1, error);
+  }
+  if (count > left) count = left;
+  *used = count * each;
+  return place(l, from, count, error);
+}
+
+df_status df_loader_feed(df_loader *l, const void *bytes, size_t n, df_error *error) {
+  const char *from = bytes;
+  df_error *failure = &l->failure;
+  for (size_t used = 0; n && !failure->code; from += used, n -= used, l->taken += used) {
+    used = 0;
+    if (l->taken < DF_HEAD_BYTES)
+      (void)take_length(l, from, n, &used, failure);
+    else if (!l->params)
+      (void)take_header(l, from, n, &used, failure);
+    else
+      (void)take_tensors(l, from, n, &used, failure);
+  }
+  return failure->code ? df_fail(error, failure->code, "%s", failure->message) : DF_OK;
+}
+
+df_status df_loader_finish(df_loader *l, df_model **model, df_error *error) {
+  *model = NULL;
+  df_status status = df_loader_feed(l, NULL, 0, error); // what failed before
+  if (!status && l->params) {
+    status = df_safetensors_cover(&l->file, l->taken - DF_HEAD_BYTES - l->length, error);
+  } else if (!status) { // cut before the end of the header
+    status = df_safetensors_length(l->part, l->taken, &l->length, error);
+  }
+  if (!status) {
+    *model = l->model;
+    l->model = NULL;
+  }
+  df_loader_free(l);
   return status;
 }
 
 df_status df_model_open(df_model **model, const void *bytes, size_t size, df_error *error) {
+  df_loader *loader;
   *model = NULL;
-  df_safetensors file;
-  df_status status = df_safetensors_open(&file, bytes, size, error);
+  df_status status = df_loader_create(&loader, size, error);
   if (status) return status;
-  df_model *m = df_alloc(sizeof *m);
-  status = m ? load(m, &file, error) : df_fail(error, DF_NO_MEMORY, "no memory for the model");
-  df_safetensors_close(&file);
-  if (status)
-    df_model_free(m);
-  else
-    *model = m;
-  return status;
+  df_loader_feed(loader, bytes, size, NULL);
+  return df_loader_finish(loader, model, error);
 }
 
 void df_model_free(df_model *model) {

@@ -30,6 +30,26 @@ typedef struct df_model df_model;
 // Errors: BAD_FILE, BAD_CONFIG, BAD_SHAPE (names tensor, expected, found), BAD_VALUE (a weight is
 // NaN or infinite), NO_MEMORY.
 df_status df_model_open(df_model **model, const void *bytes, size_t size, df_error *error);
+
+// The same for a file that comes in pieces, cut anywhere. Each piece goes to its place in the
+// parameters as it comes, and no copy of the file is kept: memory beyond the model is the header.
+// What the header tells is checked as soon as it is there.
+//
+//   if (df_loader_create(&loader, size, &error)) ...
+//   while ((n = fread(piece, 1, sizeof piece, file)))
+//     if (df_loader_feed(loader, piece, n, &error)) break;
+//   df_loader_finish(loader, &model, &error);
+typedef struct df_loader df_loader;
+
+// size: of the whole file; SIZE_MAX if it is not known. A known one finds more mistakes early.
+df_status df_loader_create(df_loader **loader, size_t size, df_error *error);
+// The next bytes; they may be freed afterwards. Once a call has failed, all further ones fail so.
+// Errors: as df_model_open.
+df_status df_loader_feed(df_loader *loader, const void *bytes, size_t n, df_error *error);
+// The end of the file: the model, or what is wrong (then or before). Frees the loader in any case.
+df_status df_loader_finish(df_loader *loader, df_model **model, df_error *error);
+void df_loader_free(df_loader *loader); // NULL is fine
+
 // Samplers of the model must be freed first. NULL is fine.
 void df_model_free(df_model *model);
 // config.json as text; lives as long as the model.

@@ -32,7 +32,8 @@ for (const [way, options] of Object.entries(ways)) {
 
       const { info } = model;
       assert.equal(info.version, '0.1.0');
-      assert.equal(info.worker, way === 'worker');
+      assert.equal(info.workers, { 'in-thread': 0, worker: 1, pool: 3 }[way]);
+      assert.equal(info.worker, way !== 'in-thread');
       assert.equal(info.threads, 1);
       const sizes = shapes.map((shape) => shape.reduce((a, b) => a * b));
       assert.equal(info.parameters, sizes.reduce((a, b) => a + b)); // prettier-ignore

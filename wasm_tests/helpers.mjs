@@ -3,10 +3,11 @@ import { DfError, features, loadModel } from '../web/dist/index.js';
 import { NodeWorker } from './node-worker.mjs';
 import { strokes, tinyModel } from './tiny.mjs';
 
-/** The two ways to run a model here: in this thread, and through the protocol of the worker. */
+/** The ways to run a model here: in this thread, and through the protocol of one worker or more. */
 export const ways = {
   'in-thread': {},
   worker: { worker: () => new NodeWorker() },
+  pool: { worker: () => new NodeWorker(), workers: 3 },
 };
 
 export const builds = ['simd', 'relaxed'];

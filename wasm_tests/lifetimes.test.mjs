@@ -64,7 +64,7 @@ for (const [way, options] of Object.entries(ways)) {
       const model = await tiny(t, options);
       const sampler = model.sampler({
         length: 6,
-        batch: 50,
+        batch: 500,
         schedule: 'autoregressive',
         steps: 100,
       });
@@ -167,7 +167,13 @@ test('a worker that cannot start, or breaks, is told', async () => {
 });
 
 test('without a worker to be had, the calling thread computes', async (t) => {
-  const model = await tiny(t, { inThread: false }); // Node has no global Worker
+  const { getBuiltinModule } = process;
+  t.mock.method(process, 'getBuiltinModule', (name) => {
+    if (name.includes('threads')) throw new Error('no threads here');
+    return getBuiltinModule(name);
+  });
+  const model = await tiny(t, { inThread: false });
+  assert.equal(model.info.workers, 0);
   assert.equal(model.info.worker, false);
   assert.equal((await model.sampler({ length: 2 }).run()).done, true);
 });

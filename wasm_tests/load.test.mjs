@@ -90,6 +90,9 @@ describe('sources', () => {
     assert.deepEqual((await trial(`${address}/plain`, { worker })).tokens, expected.tokens);
     assert.deepEqual((await trial(model, { worker })).tokens, expected.tokens);
     assert.equal(model.length, tinyModel().length, 'also beside a worker');
+    const blob = new Blob([model]);
+    for (let i = 0; i < 2; i++)
+      assert.deepEqual((await trial(blob, { worker })).tokens, expected.tokens, `Blob, time ${i}`);
   });
 
   test('progress', async () => {
@@ -185,6 +188,125 @@ describe('sources', () => {
     assert.equal(table.rows, 4);
   });
 });
+
+describe('a file comes in pieces', () => {
+  /** A Response that brings these pieces when they are asked for, and waits at a promise. */
+  const response = (pieces, cancel = () => {}) => {
+    const iterator = pieces[Symbol.iterator]();
+    const pull = async (controller) => {
+      const { done, value } = iterator.next();
+      if (done) controller.close();
+      else controller.enqueue(await value);
+    };
+    return new Response(new ReadableStream({ pull, cancel }, { highWaterMark: 0 }));
+  };
+  const cut = (bytes, n) =>
+    Array.from({ length: Math.ceil(bytes.length / n) }, (_, i) => bytes.slice(n * i, n * (i + 1)));
+  const never = new Promise(() => {});
+
+  test('cut anywhere', async () => {
+    const expected = await trial(model);
+    for (const n of [1, 7, 997, 65537, model.length]) {
+      assert.deepEqual(await trial(response(cut(model, n))), expected, `pieces of ${n}`);
+    }
+    const worker = () => new NodeWorker();
+    const { tokens } = await trial(response(cut(model, 997)), { worker });
+    assert.deepEqual(tokens, expected.tokens);
+    const long = Buffer.concat([model, Buffer.of(0)]);
+    await assert.rejects(loadModel(response(cut(long, 100))), dfError('BAD_FILE', /found/));
+    await assert.rejects(loadModel(response(cut(model.slice(0, -1), 100))), dfError('BAD_FILE'));
+    await assert.rejects(loadModel(response([])), dfError('BAD_FILE', /at least 8 bytes, found 0/));
+  });
+
+  test('a bad one is refused before the rest has come', async () => {
+    const { tensors, metadata } = readSafetensors(model);
+    const bias = { shape: [7], data: new Float32Array(7) };
+    const bad = writeSafetensors({ ...tensors, 'x_from_z.bias': bias }, metadata);
+    const header = 8 + Number(new DataView(bad.buffer).getBigUint64(0, true));
+    for (const options of [{}, { worker: () => new NodeWorker() }]) {
+      let cancelled = 0;
+      const source = response([bad.slice(0, header), never], () => cancelled++);
+      await assert.rejects(loadModel(source, options), dfError('BAD_SHAPE', /x_from_z\.bias/));
+      assert.equal(cancelled, 1, 'the download is stopped');
+    }
+  });
+
+  test('while the wasm file comes and is compiled', async (t) => {
+    const wasm = readFileSync(new URL('../web/dist/df.simd.wasm', import.meta.url));
+    // Each file waits in the middle for the other: who loads one after the other never ends.
+    const gate = () => {
+      let open;
+      const opened = new Promise((resolve) => (open = resolve));
+      return { open, opened };
+    };
+    const modelBegan = gate();
+    const wasmEnded = gate();
+    const server = createServer(async (request, response) => {
+      const [bytes, wait] = request.url.endsWith('.wasm')
+        ? [wasm, modelBegan.opened]
+        : [model, wasmEnded.opened];
+      response.writeHead(200, { 'content-length': bytes.length });
+      response.write(bytes.subarray(0, bytes.length >> 1));
+      await wait;
+      response.end(bytes.subarray(bytes.length >> 1));
+      if (bytes === wasm) wasmEnded.open();
+    });
+    await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.after(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const address = `http://127.0.0.1:${server.address().port}`;
+    const loaded = await trial(`${address}/model`, {
+      build: 'simd',
+      wasmUrl: `${address}/df.simd.wasm`,
+      onProgress: modelBegan.open,
+      signal: AbortSignal.timeout(5000),
+    });
+    assert.deepEqual(loaded, await trial(model, { build: 'simd' }));
+  });
+
+  test('and is never whole beside the parameters', async (t) => {
+    const big = tinyModel({ ...strokes, denoiser: { ...strokes.denoiser, latent_size: 512 } });
+    const { heap: initial } = await (await loadModel(model)).memory();
+    const loaded = await loadModel(response(cut(big, 100000)));
+    t.after(() => loaded.dispose());
+    const { parameters, modelBytes } = loaded.info;
+    assert.equal(modelBytes, big.length);
+    assert.ok(big.length > 1e7);
+    const { heap } = await loaded.memory(); // which never shrinks
+    assert.ok(heap - initial < 4 * parameters + 2 ** 18, `${heap - initial} for ${big.length}`);
+  });
+
+  test('the download waits for an engine that is behind', async () => {
+    class Stuck extends EventTarget {
+      postMessage({ id, method }) {
+        const answer = new MessageEvent('message', { data: { id } });
+        if (method === 'start') queueMicrotask(() => this.dispatchEvent(answer));
+      }
+      terminate() {
+        this.terminated = true;
+      }
+    }
+    let pulled = 0;
+    const pieces = function* () {
+      for (; pulled < 1000; pulled++)
+        yield new Promise((resolve) => setImmediate(resolve, new Uint8Array(2 ** 16)));
+    };
+    const worker = new Stuck();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const load = loadModel(response(pieces()), { worker, signal, wasmBinary: wasmModule() });
+    const reason = new Error('enough');
+    setTimeout(() => controller.abort(reason), 300);
+    await assert.rejects(load, (error) => error === reason);
+    assert.equal(worker.terminated, true);
+    assert.ok(pulled < 200, `${pulled} pieces`);
+  });
+});
+
+/** Module of nothing, for workers that do not look. */
+const wasmModule = () => new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
 
 test('inline needs no other file', async () => {
   const expected = await trial(model);

@@ -42,7 +42,13 @@ void df_threads_run(df_threads *pool, int tasks, void (*task)(void *context, int
 
 enum {
   MOST_THREADS = 256,
-  SPINS = 4000, // looks at the ticket before a thread goes to sleep: some ten microseconds
+// Looks at the ticket before a thread goes to sleep: some ten microseconds. They are quick in wasm,
+// which has no instruction for a pause.
+#ifdef __wasm__
+  SPINS = 40000,
+#else
+  SPINS = 4000,
+#endif
 };
 
 // What threads share that work together. The ticket is the whole state of a run: how many of the

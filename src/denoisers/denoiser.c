@@ -72,7 +72,7 @@ void df_network_write(const df_network *net, df_json_writer *w, const char *key)
   df_json_object_end(w);
 }
 
-df_status df_network_declare(const df_network *net, df_params *params, df_error *error) {
+df_status df_network_list(const df_network *net, df_params *params, df_error *error) {
   df_error first = {0};
   df_graph *g = df_graph_create();
   if (!g) return df_fail(error, DF_NO_MEMORY, "no memory for the network");
@@ -98,9 +98,13 @@ df_status df_network_declare(const df_network *net, df_params *params, df_error 
     status = df_fail(error, df_graph_error(g)->code, "%s", df_graph_error(g)->message);
   else if (first.code)
     status = df_fail(error, first.code, "%s", first.message);
-  else
-    status = df_params_seal(params, error);
   df_graph_free(g);
   if (status) df_params_free(params);
+  return status;
+}
+
+df_status df_network_declare(const df_network *net, df_params *params, df_error *error) {
+  df_status status = df_network_list(net, params, error);
+  if (!status && (status = df_params_seal(params, error))) df_params_free(params);
   return status;
 }

@@ -52,7 +52,9 @@ const df_denoiser *df_denoisers(int i); // the list; NULL past the end
 
 df_status df_network_read(df_network *net, const df_json *object, df_error *error);
 void df_network_write(const df_network *net, df_json_writer *w, const char *key);
-// Declares all parameters by building the network once, and seals the list.
+// Lists all parameters by building the network once; they have no values before df_params_seal.
+df_status df_network_list(const df_network *net, df_params *params, df_error *error);
+// The same, and seals the list.
 df_status df_network_declare(const df_network *net, df_params *params, df_error *error);
 
 #endif

@@ -9,7 +9,7 @@
 #error "the tensor bytes are little-endian and used in place"
 #endif
 
-enum { LENGTH_BYTES = 8, LARGEST_HEADER = 100000000 }; // the limit of the format's own library
+enum { LARGEST_HEADER = 100000000 }; // the limit of the format's own library
 
 static const struct {
   const char *name;
@@ -81,9 +81,8 @@ static df_status read_shape(df_view *view, const df_json *entry, df_error *error
   return DF_OK;
 }
 
-// data[size] are the bytes behind the header.
-static df_status read_range(df_view *view, const df_json *entry, const char *data, size_t size,
-                            df_error *error) {
+// size: bytes behind the header.
+static df_status read_range(df_view *view, const df_json *entry, size_t size, df_error *error) {
   const df_json *value = df_json_at(entry, "data_offsets");
   size_t begin, end, bytes;
   if (!value || value->kind != DF_JSON_ARRAY || value->length != 2 ||
@@ -99,19 +98,18 @@ static df_status read_range(df_view *view, const df_json *entry, const char *dat
     return df_fail(error, DF_BAD_FILE,
                    "tensor \"%s\": expected %zu elements of %s, found %zu bytes", view->name,
                    view->count, df_dtype_name(view->dtype), end - begin);
-  view->data = data + begin;
+  view->begin = begin;
   return DF_OK;
 }
 
-static df_status read_entry(df_view *view, const df_json *entry, const char *data, size_t size,
-                            df_error *error) {
+static df_status read_entry(df_view *view, const df_json *entry, size_t size, df_error *error) {
   view->name = entry->key;
   if (entry->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_FILE, "tensor \"%s\": expected an object in the header",
                    view->name);
   df_status status = read_dtype(view, entry, error);
   if (!status) status = read_shape(view, entry, error);
-  if (!status) status = read_range(view, entry, data, size, error);
+  if (!status) status = read_range(view, entry, size, error);
   return status;
 }
 
@@ -126,35 +124,41 @@ static df_status read_metadata(df_safetensors *file, const df_json *entry, df_er
   return DF_OK;
 }
 
-static int by_data(const void *a, const void *b) {
+static int by_begin(const void *a, const void *b) {
   const df_view *x = a, *y = b;
-  if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+  if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
   return (x->count > y->count) - (x->count < y->count); // an empty tensor before the one it touches
+}
+
+// Where the view's data end.
+static size_t end_of(const df_view *view) {
+  return view->begin + view->count * df_dtype_size(view->dtype);
+}
+
+df_status df_safetensors_cover(const df_safetensors *file, size_t size, df_error *error) {
+  size_t end = file->count ? end_of(&file->views[file->count - 1]) : 0;
+  if (size == end) return DF_OK;
+  return df_fail(error, DF_BAD_FILE, "expected %zu bytes of tensors, found %zu", end, size);
 }
 
 // The format wants the tensors to cover the data without a gap: what is missing or left over is
 // damage.
-static df_status check_cover(const df_safetensors *file, const char *data, size_t size,
-                             df_error *error) {
-  const char *end = data;
+static df_status check_order(const df_safetensors *file, df_error *error) {
+  size_t expected = 0;
   for (int i = 0; i < file->count; i++) {
     const df_view *view = &file->views[i];
-    size_t begin = (size_t)((const char *)view->data - data), expected = (size_t)(end - data);
-    if (begin != expected)
+    if (view->begin != expected)
       return df_fail(error, DF_BAD_FILE,
                      "tensor \"%s\": expected its bytes from %zu on, found %zu (%s)", view->name,
-                     expected, begin,
-                     begin < expected ? "it overlaps the tensor before" : "there is a gap");
-    end = (const char *)view->data + view->count * df_dtype_size(view->dtype);
+                     expected, view->begin,
+                     view->begin < expected ? "it overlaps the tensor before" : "there is a gap");
+    expected = end_of(view);
   }
-  if ((size_t)(end - data) != size)
-    return df_fail(error, DF_BAD_FILE, "expected %zu bytes of tensors, found %zu",
-                   (size_t)(end - data), size);
   return DF_OK;
 }
 
-static df_status read_header(df_safetensors *file, const char *text, size_t length,
-                             const char *data, size_t size, df_error *error) {
+static df_status read_header(df_safetensors *file, const char *text, size_t length, size_t size,
+                             df_error *error) {
   const df_json *header;
   df_error why;
   df_status status = df_json_parse(&header, &file->arena, text, length, &why);
@@ -168,30 +172,46 @@ static df_status read_header(df_safetensors *file, const char *text, size_t leng
     if (!strcmp(entry->key, "__metadata__"))
       status = read_metadata(file, entry, error);
     else
-      status = read_entry(&file->views[file->count++], entry, data, size, error);
+      status = read_entry(&file->views[file->count++], entry, size, error);
     if (status) return status;
   }
-  if (file->count) qsort(file->views, (size_t)file->count, sizeof *file->views, by_data);
-  return check_cover(file, data, size, error);
+  if (file->count) qsort(file->views, (size_t)file->count, sizeof *file->views, by_begin);
+  status = check_order(file, error);
+  return status || size == SIZE_MAX ? status : df_safetensors_cover(file, size, error);
+}
+
+df_status df_safetensors_length(const void *bytes, size_t size, size_t *length, df_error *error) {
+  uint64_t found;
+  if (size < DF_HEAD_BYTES)
+    return df_fail(error, DF_BAD_FILE, "a safetensors file has at least 8 bytes, found %zu", size);
+  memcpy(&found, bytes, DF_HEAD_BYTES);
+  size_t most = size - DF_HEAD_BYTES < LARGEST_HEADER ? size - DF_HEAD_BYTES : LARGEST_HEADER;
+  if (found > most)
+    return df_fail(error, DF_BAD_FILE,
+                   "expected a header of at most %zu bytes, found the length %llu (cut short, or "
+                   "no safetensors file)",
+                   most, (unsigned long long)found);
+  *length = (size_t)found;
+  return DF_OK;
+}
+
+df_status df_safetensors_header(df_safetensors *file, const char *text, size_t length, size_t size,
+                                df_error *error) {
+  *file = (df_safetensors){0};
+  df_status status = read_header(file, text, length, size, error);
+  if (status) df_safetensors_close(file);
+  return status;
 }
 
 df_status df_safetensors_open(df_safetensors *file, const void *bytes, size_t size,
                               df_error *error) {
   *file = (df_safetensors){0};
-  uint64_t length;
-  if (size < LENGTH_BYTES)
-    return df_fail(error, DF_BAD_FILE, "a safetensors file has at least 8 bytes, found %zu", size);
-  memcpy(&length, bytes, LENGTH_BYTES);
-  if (length > LARGEST_HEADER || length > size - LENGTH_BYTES)
-    return df_fail(error, DF_BAD_FILE,
-                   "expected a header of at most %zu bytes, found the length %llu (cut short, or "
-                   "no safetensors file)",
-                   size - LENGTH_BYTES < LARGEST_HEADER ? size - LENGTH_BYTES : LARGEST_HEADER,
-                   (unsigned long long)length);
-  const char *text = (const char *)bytes + LENGTH_BYTES, *data = text + length;
-  df_status status =
-      read_header(file, text, (size_t)length, data, size - LENGTH_BYTES - (size_t)length, error);
-  if (status) df_safetensors_close(file);
+  size_t length;
+  df_status status = df_safetensors_length(bytes, size, &length, error);
+  if (status) return status;
+  const char *text = (const char *)bytes + DF_HEAD_BYTES, *data = text + length;
+  status = df_safetensors_header(file, text, length, size - DF_HEAD_BYTES - length, error);
+  for (int i = 0; i < file->count; i++) file->views[i].data = data + file->views[i].begin;
   return status;
 }
 
@@ -385,16 +405,16 @@ df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *
   if (status) goto done;
 
   uint64_t padded = (header.size + 7) / 8 * 8;
-  size_t total = LENGTH_BYTES + (size_t)padded + data_size;
+  size_t total = DF_HEAD_BYTES + (size_t)padded + data_size;
   out = df_alloc(total);
   if (!out) {
     status = df_fail(error, DF_NO_MEMORY, "out of memory for a file of %zu bytes", total);
     goto done;
   }
-  memcpy(out, &padded, LENGTH_BYTES);
-  memset(out + LENGTH_BYTES, ' ', (size_t)padded);
-  memcpy(out + LENGTH_BYTES, header.text, header.size);
-  char *to = out + LENGTH_BYTES + padded;
+  memcpy(out, &padded, DF_HEAD_BYTES);
+  memset(out + DF_HEAD_BYTES, ' ', (size_t)padded);
+  memcpy(out + DF_HEAD_BYTES, header.text, header.size);
+  char *to = out + DF_HEAD_BYTES + padded;
   for (int i = 0; i < count; i++) to = store(to, &tensors[i]);
 
   // Whatever the reader would refuse, two tensors of the same name for instance, is not written.

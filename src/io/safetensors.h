@@ -21,7 +21,7 @@ typedef enum df_dtype {
   DF_DTYPE_COUNT
 } df_dtype;
 
-enum { DF_MAX_DIMS = 8 };
+enum { DF_MAX_DIMS = 8, DF_HEAD_BYTES = 8 }; // the length of the header takes 8 bytes
 
 typedef struct df_view {
   const char *name;
@@ -29,7 +29,8 @@ typedef struct df_view {
   int dims;
   int64_t shape[DF_MAX_DIMS];
   size_t count;     // elements
-  const void *data; // inside the caller's bytes, maybe unaligned
+  size_t begin;     // of the data, counted from the end of the header
+  const void *data; // inside the caller's bytes, maybe unaligned; NULL if only the header was read
 } df_view;
 
 typedef struct df_safetensors {
@@ -44,6 +45,15 @@ typedef struct df_safetensors {
 df_status df_safetensors_open(df_safetensors *file, const void *bytes, size_t size,
                               df_error *error);
 void df_safetensors_close(df_safetensors *file);
+
+// The same for a file that comes in pieces (df.c). Sizes that are not known yet are SIZE_MAX.
+// Length of the header of a file of `size` bytes, from the first 8 of them (or all, if it has less).
+df_status df_safetensors_length(const void *bytes, size_t size, size_t *length, df_error *error);
+// Reads text[length], the header, before `size` bytes of tensors. The views have no data.
+df_status df_safetensors_header(df_safetensors *file, const char *text, size_t length, size_t size,
+                                df_error *error);
+// Are `size` bytes just what all tensors take?
+df_status df_safetensors_cover(const df_safetensors *file, size_t size, df_error *error);
 
 const df_view *df_safetensors_find(const df_safetensors *file, const char *name); // NULL: none
 const char *df_safetensors_meta(const df_safetensors *file, const char *key);     // NULL: none

@@ -1,8 +1,8 @@
-// The public API on a model file: only df.h, the file writer, and the lists that a file is made of.
+// The public API on a model file: df.h, the file writer, and the lists that a file is made of.
 #include <stdlib.h>
 
 #include "df.h"
-#include "diffusion/config.h"
+#include "diffusion/sampler.h"
 #include "io/safetensors.h"
 #include "tests/test.h"
 
@@ -212,6 +212,182 @@ TEST(a_model_file_cut_anywhere_is_an_error) {
   drop_parts(&p);
 }
 
+// A loader that is fed bytes[size] in pieces of n bytes, each in a block of its own that is so long.
+static df_status load_pieces(df_model **model, const char *bytes, size_t size, size_t n,
+                             size_t known) {
+  df_loader *loader;
+  *model = NULL;
+  df_status status = df_loader_create(&loader, known, &test_error);
+  if (status) return status;
+  for (size_t at = 0; !status && at < size; at += n) {
+    size_t count = size - at < n ? size - at : n;
+    void *piece = malloc(count);
+    memcpy(piece, bytes + at, count);
+    status = df_loader_feed(loader, piece, count, &test_error);
+    memset(piece, 0xee, count);
+    free(piece);
+  }
+  df_status end = df_loader_finish(loader, model, &test_error);
+  if (status) CHECK_STATUS(end, status); // it stays failed
+  return end;
+}
+
+static const size_t pieces[] = {1, 2, 3, 7, 8, 9, 31, 127, 997, 4096, 65536, SIZE_MAX};
+
+TEST(a_file_in_pieces_gives_the_same_model) {
+  static const df_dtype dtypes[] = {DF_F32, DF_F16, DF_BF16};
+  for (int d = 0; d < COUNT(dtypes); d++) {
+    parts p;
+    void *bytes = NULL;
+    size_t size = 0;
+    df_model *whole = NULL;
+    if (!make_parts(&p)) break;
+    for (int i = 0; i < p.count; i += 1 + d) p.tensors[i].dtype = dtypes[d]; // mixed widths
+    if (CHECK_OK(df_safetensors_write(&bytes, &size, p.tensors, p.count, p.meta, &test_error)) &&
+        CHECK_OK(df_model_open(&whole, bytes, size, &test_error)))
+      for (int i = 0; i < 2 * COUNT(pieces); i++) {
+        df_model *model;
+        size_t n = pieces[i / 2];
+        DURING("%s, pieces of %zu", df_dtype_name(dtypes[d]), n);
+        if (!CHECK_OK(load_pieces(&model, bytes, size, n, i % 2 ? size : SIZE_MAX))) continue;
+        CHECK_TEXT(df_model_config(model), config_text);
+        CHECK_INT(df_model_bytes(model), df_model_bytes(whole));
+        CHECK_INT(
+            memcmp(model->params.values, whole->params.values, whole->params.size * sizeof(float)),
+            0);
+        df_model_free(model);
+      }
+    df_model_free(whole);
+    df_free(bytes);
+    drop_parts(&p);
+  }
+}
+
+TEST(a_file_in_pieces_is_refused_with_the_same_words) {
+  parts p;
+  char *bytes = NULL;
+  size_t size = 0;
+  if (make_parts(&p) && CHECK_OK(df_safetensors_write((void **)&bytes, &size, p.tensors, p.count,
+                                                      p.meta, &test_error)))
+    for (size_t at = 0; at < size; at += at < 3000 ? 7 : 97) {
+      char kept = bytes[at];
+      df_model *model;
+      bytes[at] = (char)(kept ^ 0x55);
+      df_status expected = df_model_open(&model, bytes, size, &test_error);
+      df_error whole = test_error;
+      df_model_free(model);
+      DURING("byte %zu", at);
+      CHECK_STATUS(load_pieces(&model, bytes, size, 13, size), expected);
+      if (expected) CHECK_TEXT(test_error.message, whole.message);
+      df_model_free(model);
+      bytes[at] = kept;
+    }
+  df_free(bytes);
+  drop_parts(&p);
+}
+
+TEST(a_file_is_refused_as_soon_as_its_header_is_there) {
+  parts p;
+  char *bytes = NULL;
+  size_t size = 0;
+  uint64_t length;
+  df_loader *loader;
+  df_model *model;
+  if (make_parts(&p)) {
+    find(&p, "x_from_z.weight")->shape[1] = 4, find(&p, "x_from_z.weight")->shape[0] = 8;
+    if (CHECK_OK(df_safetensors_write((void **)&bytes, &size, p.tensors, p.count, p.meta,
+                                      &test_error)) &&
+        CHECK_OK(df_loader_create(&loader, SIZE_MAX, &test_error))) {
+      memcpy(&length, bytes, 8);
+      CHECK_OK(df_loader_feed(loader, bytes, 8 + length - 1, &test_error));
+      CHECK_STATUS(df_loader_feed(loader, bytes + 8 + length - 1, 1, &test_error), DF_BAD_SHAPE);
+      CHECK_STATUS(df_loader_feed(loader, bytes, 1, &test_error), DF_BAD_SHAPE);
+      CHECK_CONTAINS(test_error.message, "x_from_z.weight: expected shape (4, 8), found (8, 4)");
+      CHECK_STATUS(df_loader_finish(loader, &model, &test_error), DF_BAD_SHAPE);
+      CHECK(model == NULL);
+    }
+    // What is no model file at all, already by its first 8 bytes.
+    if (CHECK_OK(df_loader_create(&loader, SIZE_MAX, &test_error))) {
+      CHECK_STATUS(df_loader_feed(loader, "<!doctype html>", 15, &test_error), DF_BAD_FILE);
+      CHECK_CONTAINS(test_error.message, "expected a header of at most 100000000 bytes");
+      df_loader_free(loader);
+    }
+  }
+  df_free(bytes);
+  drop_parts(&p);
+}
+
+TEST(a_file_of_unknown_size_must_have_just_the_bytes_of_its_header) {
+  parts p;
+  char *bytes = NULL;
+  size_t size = 0;
+  if (make_parts(&p) &&
+      CHECK_OK(
+          df_safetensors_write((void **)&bytes, &size, p.tensors, p.count, p.meta, &test_error)) &&
+      CHECK((bytes = df_realloc(bytes, size + 3)) != NULL)) {
+    df_model *model;
+    for (size_t n = 0; n < size; n += n + 50 < size ? 23 : 1) { // the last ones all
+      DURING("%zu of %zu bytes", n, size);
+      CHECK_STATUS(load_pieces(&model, bytes, n, 64, SIZE_MAX), DF_BAD_FILE);
+      CHECK(model == NULL);
+    }
+    test_state.during[0] = 0;
+    CHECK_CONTAINS(test_error.message, "bytes of tensors, found");
+    for (int i = 0; i < COUNT(pieces); i++) {
+      CHECK_STATUS(load_pieces(&model, bytes, size + 3, pieces[i], SIZE_MAX), DF_BAD_FILE);
+      CHECK_CONTAINS(test_error.message, "bytes of tensors, found");
+    }
+    // A size that is not that of what comes.
+    CHECK_STATUS(load_pieces(&model, bytes, size, 64, size + 1), DF_BAD_FILE);
+    CHECK_STATUS(load_pieces(&model, bytes, size - 1, 64, size), DF_BAD_FILE);
+    CHECK_STATUS(load_pieces(&model, bytes, size + 1, 64, size), DF_BAD_FILE);
+  }
+  df_free(bytes);
+  drop_parts(&p);
+}
+
+// Bytes of JSON are no weights: a header may be long, and memory follows what has come of it.
+TEST(a_long_header_takes_memory_as_it_comes) {
+  enum { LONG = 300000 };
+  uint64_t length = 90000000;
+  df_loader *loader;
+  df_model *model;
+  char *text = malloc(LONG);
+  memset(text, ' ', LONG);
+  if (CHECK_OK(df_loader_create(&loader, SIZE_MAX, &test_error))) {
+    size_t held = df_alloc_bytes();
+    CHECK_OK(df_loader_feed(loader, &length, 8, &test_error));
+    for (int i = 1; i <= 5; i++) {
+      CHECK_OK(df_loader_feed(loader, text, LONG, &test_error));
+      CHECK(df_alloc_bytes() - held <= (size_t)(i * 2 * LONG));
+    }
+    CHECK_STATUS(df_loader_finish(loader, &model, &test_error), DF_BAD_FILE);
+    CHECK_CONTAINS(test_error.message, "found the length 90000000");
+  }
+  // And a long one that is good: 200,000 blanks more in the JSON.
+  parts p;
+  char *bytes = NULL;
+  size_t size = 0;
+  if (make_parts(&p) && CHECK_OK(df_safetensors_write((void **)&bytes, &size, p.tensors, p.count,
+                                                      p.meta, &test_error))) {
+    memcpy(&length, bytes, 8);
+    uint64_t longer = length + 200000;
+    if (CHECK_OK(df_loader_create(&loader, SIZE_MAX, &test_error))) {
+      CHECK_OK(df_loader_feed(loader, &longer, 8, &test_error));
+      CHECK_OK(df_loader_feed(loader, bytes + 8, length, &test_error));
+      CHECK_OK(df_loader_feed(loader, text, 200000, &test_error));
+      CHECK_OK(df_loader_feed(loader, bytes + 8 + length, size - 8 - length, &test_error));
+      CHECK_OK(df_loader_finish(loader, &model, &test_error));
+      df_model_free(model);
+    }
+    CHECK_WITHOUT_MEMORY(load_pieces(&model, bytes, size, 100, SIZE_MAX));
+    df_model_free(model);
+  }
+  df_free(bytes);
+  drop_parts(&p);
+  free(text);
+}
+
 TEST(models_and_samplers_are_made_without_memory) {
   parts p;
   void *bytes = NULL;
@@ -278,4 +454,5 @@ TEST(the_library_says_what_it_is) {
   CHECK_TEXT(df_version(), "0.1.0");
   CHECK(strlen(df_isa()) > 0);
   df_model_free(NULL);
+  df_loader_free(NULL);
 }

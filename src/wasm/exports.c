@@ -69,9 +69,16 @@ static bool word(double x, const char *name, uint32_t *out) {
 
 // ---- Model ----
 
-EXPORT(df_model *, model_open)(const void *bytes, size_t size) {
+EXPORT(df_loader *, load_begin)(void) {
+  df_loader *loader;
+  return df_loader_create(&loader, SIZE_MAX, &error) ? NULL : loader;
+}
+EXPORT(int, load_feed)(df_loader *l, const void *bytes, size_t n) {
+  return df_loader_feed(l, bytes, n, &error);
+}
+EXPORT(df_model *, load_finish)(df_loader *l) {
   df_model *model;
-  return df_model_open(&model, bytes, size, &error) ? NULL : model;
+  return df_loader_finish(l, &model, &error) ? NULL : model;
 }
 EXPORT(void, model_free)(df_model *m) { df_model_free(m); }
 EXPORT(const char *, model_config)(const df_model *m) { return df_model_config(m); }

@@ -2,6 +2,9 @@
 /** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
+/** Bytes of a model's file that stand in wasm memory before they are in their place. */
+const STAGE = 1 << 16;
+
 /**
  * What a model tells of itself when it is opened.
  * @typedef {object} Facts
@@ -27,6 +30,7 @@ import { DfError, badArgument } from './errors.js';
 export class Engine {
   /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
   #samplers = new Map();
+  #loader = 0;
   #model = 0;
   /** @type {Schedule[]} */
   #schedules;
@@ -36,6 +40,7 @@ export class Engine {
   #defaults;
   /** Threads of a sampler that asks for no number. */
   #threads = 1;
+  #stacks = 0;
 
   /**
    * @param {BufferSource | WebAssembly.Module} wasm
@@ -45,7 +50,7 @@ export class Engine {
     try {
       const module = wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm);
       const { exports } = await WebAssembly.instantiate(module, memory && { env: { memory } });
-      return new Engine(module, { memory, ...exports });
+      return new Engine({ memory, ...exports });
     } catch (cause) {
       throw new DfError(
         'NOT_SUPPORTED',
@@ -58,12 +63,8 @@ export class Engine {
     }
   }
 
-  /**
-   * @param {WebAssembly.Module} module
-   * @param {object} exports
-   */
-  constructor(module, exports) {
-    this.module = module;
+  /** @param {object} exports */
+  constructor(exports) {
     /** @type {any} */
     this.c = exports;
     this.c._initialize?.();
@@ -144,10 +145,9 @@ export class Engine {
    */
   stacks(count, size) {
     if (!this.c.threads_join) throw new DfError('NOT_SUPPORTED', 'a module without threads');
-    const at = this.c.alloc(count * size);
-    if (!at) throw this.#error();
-    const stacks = Array.from({ length: count }, (_, i) => at + (i + 1) * size);
-    return { module: this.module, stacks };
+    this.#stacks ||= this.c.alloc(count * size);
+    if (!this.#stacks) throw this.#error();
+    return Array.from({ length: count }, (_, i) => this.#stacks + (i + 1) * size);
   }
 
   /** @param {number} count the threads there are, this one included */
@@ -159,13 +159,28 @@ export class Engine {
   // ---- Model ----
 
   /**
-   * @param {Uint8Array[]} file in pieces
+   * The next bytes of the model's file, cut anywhere. They go to their place in the parameters.
+   * @param {Uint8Array} bytes
+   */
+  feed(bytes) {
+    const { c } = this;
+    this.#loader ||= c.load_begin();
+    if (!this.#loader) throw this.#error();
+    for (let at = 0; at < bytes.length; at += STAGE) {
+      const piece = bytes.subarray(at, at + STAGE);
+      this.#lend([piece], (from) => this.#check(c.load_feed(this.#loader, from, piece.length)));
+    }
+  }
+
+  /**
+   * The file has ended.
    * @returns {Facts}
    */
-  open(file) {
+  open() {
     const { c } = this;
-    const size = file.reduce((sum, piece) => sum + piece.length, 0);
-    const model = this.#lend(file, (at) => c.model_open(at, size));
+    this.feed(new Uint8Array()); // there may have been none
+    const model = c.load_finish(this.#loader);
+    this.#loader = 0;
     if (!model) throw this.#error();
     this.#model = model;
     const [
@@ -356,15 +371,16 @@ export class Engine {
   }
 
   /**
-   * Steps until no row is left, but not longer than about `budget` ms. Tells whether no row is
-   * left.
+   * Steps until no row is left, but not longer than about `budget` ms and not more than `rows`
+   * rows. Tells whether no row is left.
    * @param {number} id
    * @param {number} budget
+   * @param {number} [rows]
    */
-  advance(id, budget) {
+  advance(id, budget, rows = Infinity) {
     const { at } = this.#sampler(id);
     for (const start = performance.now(); !this.c.sampler_done(at); this.step(id)) {
-      if (performance.now() - start > budget) return false;
+      if (rows-- <= 0 || performance.now() - start > budget) return false;
     }
     return true;
   }

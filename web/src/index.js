@@ -3,7 +3,7 @@
 /** @import { File, LevelTable, LoadOptions, TableOptions } from './types.js' */
 /* global Worker */
 import { load, tableWithoutModel, workerFromText } from './load.js';
-import { nodeWorker } from './threads.js';
+import { nodeWorker } from './node-worker.js';
 
 export { DfError } from './errors.js';
 export { features } from './features.js';
@@ -25,8 +25,8 @@ const files = {
     () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }),
     // A worker's script must come from the page's own origin; what that imports need not.
     () => workerFromText(`import ${JSON.stringify(new URL('./worker.js', here))};`),
+    () => nodeWorker(new URL('./worker.js', here)),
   ],
-  nodeWorker: () => nodeWorker(new URL('./worker.js', here)),
 };
 
 /**

@@ -2,6 +2,7 @@
 /** @import { File } from './types.js' */
 /* global DF_SIMD_WASM, DF_RELAXED_WASM, DF_WORKER_JS */
 import { load, tableWithoutModel, workerFromText } from './load.js';
+import { nodeWorker } from './node-worker.js';
 
 export { DfError } from './errors.js';
 export { features } from './features.js';
@@ -11,7 +12,10 @@ const files = {
   wasm: (/** @type {File} */ file) =>
     gunzip(Uint8Array.from(atob(file === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), byte)),
   threads: false,
-  workers: [() => workerFromText(DF_WORKER_JS)],
+  workers: [
+    () => workerFromText(DF_WORKER_JS),
+    () => nodeWorker(new URL(`data:text/javascript,${encodeURIComponent(DF_WORKER_JS)}`)),
+  ],
 };
 
 const byte = (/** @type {string} */ character) => character.charCodeAt(0);

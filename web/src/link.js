@@ -5,18 +5,21 @@ import { DfError } from './errors.js';
  * A way to call an engine, in this thread or in a worker. Calls are done in the order in which they
  * are made.
  * @typedef {object} Link
- * @property {boolean} worker
+ * @property {number} workers  0: this thread
+ * @property {number} [threads]  of each. Default 1
  * @property {(method: string, args?: any[], transfer?: Transferable[]) => Promise<any>} call
  * @property {() => Promise<void> | void} rest  lets the calling thread draw and hear of aborts, if
  *   it has computed for long
- * @property {() => void} close  calls without an answer are rejected
+ * @property {(reason?: DfError) => void} close  calls without an answer are rejected
  */
+
+/** @typedef {WebAssembly.Module | BufferSource} Wasm */
 
 /** Ms of computing after which the calling thread rests. */
 export const SLICE = 12;
 
 /**
- * @param {BufferSource | WebAssembly.Module} wasm
+ * @param {Wasm} wasm
  * @param {WebAssembly.Memory} [memory] for a module with threads
  * @returns {Promise<Link>}
  */
@@ -25,7 +28,7 @@ export async function localLink(wasm, memory) {
   let engine = await Engine.create(wasm, memory);
   let rested = performance.now();
   return {
-    worker: false,
+    workers: 0,
     async call(method, args = []) {
       if (!engine) throw new DfError('WRONG_STATE', 'the model was disposed of');
       try {
@@ -46,19 +49,19 @@ export async function localLink(wasm, memory) {
 /**
  * Rejects if the worker cannot be started.
  * @param {Worker} worker
- * @param {'start' | 'join'} method what it begins with (worker.js)
- * @param {...any} args
+ * @param {Promise<Wasm>} wasm
+ * @param {(reason: DfError) => void} [died] told if the worker fails later
+ * @param {...any} more of what it starts with (worker.js)
  * @returns {Promise<Link>}
  */
-export async function workerLink(worker, method, ...args) {
+export async function workerLink(worker, wasm, died, ...more) {
   /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
   const waiting = new Map();
   let calls = 0;
   /** @type {DfError | null} */
   let closed = null;
 
-  /** @param {DfError} reason */
-  const close = (reason) => {
+  const close = (reason = new DfError('WRONG_STATE', 'the model was disposed of')) => {
     closed ??= reason;
     worker.terminate();
     for (const { reject } of waiting.values()) reject(closed);
@@ -67,7 +70,7 @@ export async function workerLink(worker, method, ...args) {
 
   /** @type {Link} */
   const link = {
-    worker: true,
+    workers: 1,
     call: (method, args = [], transfer = []) =>
       new Promise((resolve, reject) => {
         if (closed) throw closed;
@@ -75,7 +78,7 @@ export async function workerLink(worker, method, ...args) {
         worker.postMessage({ id: calls, method, args }, transfer);
       }),
     rest() {},
-    close: () => close(new DfError('WRONG_STATE', 'the model was disposed of')),
+    close,
   };
   worker.addEventListener('message', ({ data: { id, result, error } }) => {
     const call = waiting.get(id);
@@ -91,9 +94,10 @@ export async function workerLink(worker, method, ...args) {
         `the worker failed: ${event.message ?? 'its script does not load'}`,
       ),
     );
+    died?.(/** @type {DfError} */ (closed));
   });
   try {
-    await link.call(method, args);
+    await link.call('start', [await wasm, ...more]);
   } catch (error) {
     link.close();
     throw error;

@@ -3,23 +3,63 @@ import { DfError } from './errors.js';
 
 /** @typedef {string | URL | Request | Response | Blob | BufferSource} Source */
 
+/** Largest piece that bytes and files are cut into. */
+const PIECE = 1 << 18;
+
 /**
- * Reads all of a source, in the pieces in which it comes. Bytes that were passed in are not copied.
+ * The bytes of a source in the pieces in which they come. A piece is the receiver's and has a
+ * buffer of its own, so that it can be transferred; bytes that were passed in stay as they are.
  * @param {Source} source
  * @param {{ signal?: AbortSignal, onProgress?: (progress: Progress) => void }} [options]
- * @returns {Promise<Uint8Array[]>}
+ * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>, void, void>}
  */
-export async function read(source, { signal, onProgress } = {}) {
+export async function* read(source, { signal, onProgress } = {}) {
   signal?.throwIfAborted();
-  if (source instanceof ArrayBuffer) return whole(new Uint8Array(source), onProgress);
-  if (ArrayBuffer.isView(source)) {
-    return whole(new Uint8Array(source.buffer, source.byteOffset, source.byteLength), onProgress);
+  const opened = await open(source, signal);
+  let { total } = opened;
+  let loaded = 0;
+  for await (const piece of opened.pieces) {
+    signal?.throwIfAborted();
+    loaded += piece.length;
+    // Compressed after all: a page may not see the header that says so.
+    if (total !== null && loaded > total) total = null;
+    onProgress?.({ loaded, total });
+    yield piece;
   }
-  if (source instanceof Blob) return drain(source.stream(), source.size, signal, onProgress);
-  if (source instanceof Response) return readResponse(source, signal, onProgress);
+  if (total === null) onProgress?.({ loaded, total: loaded });
+}
+
+/**
+ * Is it a file or in memory, so that its bytes come at once?
+ * @param {Source} source
+ */
+export function isLocal(source) {
+  if (typeof source === 'string' || source instanceof URL) return filePath(source) !== null;
+  return source instanceof ArrayBuffer || ArrayBuffer.isView(source);
+}
+
+/**
+ * @typedef {object} Opened
+ * @property {AsyncIterable<Uint8Array<ArrayBuffer>> | Iterable<Uint8Array<ArrayBuffer>>} pieces
+ * @property {number | null} total  bytes; null: not known
+ */
+
+/**
+ * @param {Source} source
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Opened>}
+ */
+async function open(source, signal) {
+  if (source instanceof ArrayBuffer) return openBytes(new Uint8Array(source));
+  if (ArrayBuffer.isView(source))
+    return openBytes(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
   if (typeof source === 'string' || source instanceof URL) {
     const path = filePath(source);
-    if (path !== null) return whole(await readFile(path, signal), onProgress);
+    if (path !== null) return openFile(path, signal);
+  } else if (source instanceof Blob) {
+    return { pieces: drain(source.stream(), signal), total: source.size };
+  } else if (source instanceof Response) {
+    return openResponse(source, signal);
   } else if (!(source instanceof Request)) {
     throw new DfError('BAD_ARGUMENT', 'expected a URL, a Response, a Blob or bytes', {
       hint: 'Bytes are an ArrayBuffer or a typed array.',
@@ -33,72 +73,57 @@ export async function read(source, { signal, onProgress } = {}) {
       hint: 'Is the address right, and does its server allow this page (CORS)?',
     });
   });
-  return readResponse(response, signal, onProgress);
+  return openResponse(response, signal);
 }
 
-/** @param {Uint8Array[]} pieces */
-export function byteLength(pieces) {
-  return pieces.reduce((sum, piece) => sum + piece.length, 0);
+/**
+ * @param {Uint8Array} bytes
+ * @returns {Opened}
+ */
+function openBytes(bytes) {
+  const pieces = function* () {
+    for (let at = 0; at < bytes.length; at += PIECE) yield bytes.slice(at, at + PIECE);
+  };
+  return { pieces: pieces(), total: bytes.length };
 }
 
 /**
  * @param {Response} response
  * @param {AbortSignal} [signal]
- * @param {(progress: Progress) => void} [onProgress]
+ * @returns {Opened}
  */
-function readResponse(response, signal, onProgress) {
+function openResponse(response, signal) {
   if (!response.ok || !response.body) {
     throw new DfError('IO', `${response.url}: ${response.status} ${response.statusText}`);
   }
   // The length is that of the body as it travels; a compressed one is longer once it is here.
   const plain = /^(identity)?$/.test(response.headers.get('content-encoding') ?? '');
   const length = plain ? Number(response.headers.get('content-length')) : 0;
-  return drain(response.body, length || null, signal, onProgress);
+  return { pieces: drain(response.body, signal), total: length || null };
 }
 
 /**
- * @param {ReadableStream<Uint8Array>} stream
- * @param {number | null} total
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
  * @param {AbortSignal} [signal]
- * @param {(progress: Progress) => void} [onProgress]
  */
-async function drain(stream, total, signal, onProgress) {
+async function* drain(stream, signal) {
   const reader = stream.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
   signal?.addEventListener('abort', cancel);
-  const pieces = [];
   try {
-    for (let loaded = 0; ;) {
+    for (;;) {
       const { done, value } = await reader.read().catch((cause) => {
         signal?.throwIfAborted();
         throw new DfError('IO', `the download broke off: ${cause.message}`, { cause });
       });
       signal?.throwIfAborted();
-      if (done) {
-        if (total === null) onProgress?.({ loaded, total: loaded });
-        return pieces;
-      }
-      pieces.push(value);
-      loaded += value.length;
-      // Compressed after all: a page may not see the header that says so.
-      if (total !== null && loaded > total) total = null;
-      onProgress?.({ loaded, total });
+      if (done) return;
+      yield value.length < value.buffer.byteLength ? value.slice() : value;
     }
-  } catch (error) {
-    cancel();
-    throw error;
   } finally {
     signal?.removeEventListener('abort', cancel);
+    cancel(); // if the receiver has had enough
   }
-}
-
-/**
- * @param {Uint8Array} bytes
- * @param {(progress: Progress) => void} [onProgress]
- */
-function whole(bytes, onProgress) {
-  onProgress?.({ loaded: bytes.length, total: bytes.length });
-  return [bytes];
 }
 
 // ---- Files, outside browsers ----
@@ -122,16 +147,32 @@ function filePath(source) {
 /**
  * @param {string | URL} path
  * @param {AbortSignal} [signal]
+ * @returns {Promise<Opened>}
  */
-async function readFile(path, signal) {
+async function openFile(path, signal) {
   // Not by import(), which bundlers for browsers would try to resolve. Node 20.16, Deno 2.1, Bun
   // 1.2
   const fs = /** @type {any} */ (globalThis).process?.getBuiltinModule?.('node:fs/promises');
   if (!fs) throw new DfError('NOT_SUPPORTED', `${path}: files cannot be read here`);
-  try {
-    return /** @type {Uint8Array} */ (await fs.readFile(path, { signal }));
-  } catch (cause) {
+  /** @param {Error} cause */
+  const fail = (cause) => {
     signal?.throwIfAborted();
-    throw new DfError('IO', /** @type {Error} */ (cause).message, { cause });
-  }
+    throw new DfError('IO', cause.message, { cause });
+  };
+  const file = await fs.open(path).catch(fail);
+  const { size } = await file.stat();
+  const pieces = async function* () {
+    try {
+      for (let at = 0; ;) {
+        const piece = new Uint8Array(at < size ? Math.min(PIECE, size - at) : PIECE);
+        const { bytesRead } = await file.read(piece, 0, piece.length).catch(fail);
+        if (bytesRead === 0) return;
+        at += bytesRead;
+        yield bytesRead < piece.length ? piece.slice(0, bytesRead) : piece;
+      }
+    } finally {
+      await file.close();
+    }
+  };
+  return { pieces: pieces(), total: size };
 }

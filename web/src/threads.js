@@ -1,7 +1,8 @@
 // Threads of one engine: workers that each have an instance of the module on the engine's memory
 // and a stack of their own there. Between the engine's calls they sleep inside WebAssembly; the
 // messages here only start them.
-/** @import { Link } from './link.js' */
+/** @import { DfError } from './errors.js' */
+/** @import { Link, Wasm } from './link.js' */
 import { badArgument } from './errors.js';
 import { workerLink } from './link.js';
 
@@ -44,77 +45,54 @@ export function sharedMemory() {
 }
 
 /**
- * Starts the threads of an engine. The link comes back with them: closing it ends them. If one of
- * them does not start, the engine stays alone.
+ * Gives an engine its threads. Closing the link that comes back ends them too. Where none can be had
+ * the engine stays alone.
  * @param {Link} link
- * @param {WebAssembly.Memory} memory the engine's
  * @param {number} count the engine's own thread included
- * @param {() => Worker} make
- * @returns {Promise<{ link: Link, threads: number }>}
+ * @param {WebAssembly.Memory} memory the engine's
+ * @param {Promise<Wasm>} wasm
+ * @param {(() => Worker)[]} ways to make a worker, tried in this order
+ * @returns {Promise<Link>}
  */
-export async function withThreads(link, memory, count, make) {
-  /** @type {Promise<Link>[]} */
-  const helpers = [];
-  const close = () => {
-    for (const helper of helpers) helper.then((started) => started.close()).catch(() => {});
-  };
-  try {
-    const { module, stacks } = await link.call('stacks', [count - 1, STACK]);
-    for (const [i, stack] of stacks.entries())
-      helpers.push(workerLink(make(), 'join', module, memory, i + 1, stack));
-    await Promise.all(helpers);
-    await link.call('expect', [count]);
-  } catch {
-    close();
-    return { link, threads: 1 };
+export async function withThreads(link, count, memory, wasm, ways) {
+  for (const make of ways) {
+    let complete = false;
+    /** @type {Promise<Link>[]} */
+    const helpers = [];
+    const dismiss = () =>
+      helpers.forEach((helper) => helper.then((it) => it.close()).catch(() => {}));
+    const close = (/** @type {DfError | undefined} */ reason) => {
+      link.close(reason);
+      dismiss();
+    };
+    // The engine would wait for ever for one that dies at work.
+    const died = (/** @type {DfError} */ reason) => complete && close(reason);
+    try {
+      const stacks = await link.call('stacks', [count - 1, STACK]);
+      for (const [i, stack] of stacks.entries())
+        helpers.push(workerLink(make(), wasm, died, memory, i + 1, stack));
+      await Promise.all(helpers);
+      await link.call('expect', [count]);
+      complete = true;
+      return { ...link, threads: count, close };
+    } catch {
+      dismiss();
+    }
   }
-  return {
-    link: {
-      ...link,
-      close() {
-        link.close();
-        close();
-      },
-    },
-    threads: count,
-  };
+  return link;
 }
 
 /**
  * What a helper does. Comes back with a function that does not come back.
- * @param {WebAssembly.Module} module
+ * @param {Wasm} wasm
  * @param {WebAssembly.Memory} memory
  * @param {number} thread 1, 2, ...
  * @param {number} stack address of its upper end
  */
-export async function join(module, memory, thread, stack) {
+export async function join(wasm, memory, thread, stack) {
+  const module = wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm);
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
   const { __stack_pointer: pointer, threads_join: enter } = /** @type {any} */ (exports);
   pointer.value = stack;
   return () => enter(thread);
-}
-
-/**
- * A thread of Node with the face of a page's worker. It ends with the program.
- * @param {URL} script
- * @returns {Worker}
- */
-export function nodeWorker(script) {
-  const { Worker: Thread } = /** @type {any} */ (globalThis).process.getBuiltinModule(
-    'node:worker_threads',
-  );
-  const thread = new Thread(script);
-  thread.once('message', () => thread.unref()); // it has started
-  return /** @type {any} */ ({
-    /**
-     * @param {'message' | 'error'} type
-     * @param {(event: any) => void} listener
-     */
-    addEventListener: (type, listener) =>
-      thread.on(type, (/** @type {any} */ data) =>
-        listener(type === 'message' ? { data } : { message: data.message }),
-      ),
-    postMessage: thread.postMessage.bind(thread),
-    terminate: () => void thread.terminate(),
-  });
 }

@@ -50,7 +50,7 @@ let own, other, expected;
 before(async () => {
   [own, other] = [await serve(), await serve()];
   const model = await loadModel(tinyModel(), { build: 'simd' });
-  expected = Array.from((await model.sampler({ length: 4, seed: 3 }).run()).tokens);
+  expected = Array.from((await model.sampler({ length: 4, seed: 3, batch: 3 }).run()).tokens);
 });
 after(() => {
   for (const { server } of [own, other]) {
@@ -67,7 +67,7 @@ async function sample(entry, options) {
     const progress = [];
     const onProgress = (step) => progress.push(step);
     const model = await loadModel('/model', { onProgress, ...options });
-    const sampler = model.sampler({ length: 4, seed: 3 });
+    const sampler = model.sampler({ length: 4, seed: 3, batch: 3 });
     let rows = 0;
     for await (const { row } of sampler) rows = row;
     const { tokens } = await sampler.state();
@@ -78,9 +78,10 @@ async function sample(entry, options) {
   }
 }
 
-function assertSampled(result, { worker = true, build = 'simd' } = {}) {
+function assertSampled(result, { worker = true, workers = worker ? 1 : 0, build = 'simd' } = {}) {
   assert.equal(result.code, undefined, `${result.code}: ${result.message}`);
   assert.equal(result.worker, worker);
+  assert.equal(result.workers, workers);
   assert.equal(result.build, build);
   assert.ok(result.rows > 8);
   assert.deepEqual(result.last, { loaded: result.modelBytes, total: result.modelBytes });
@@ -108,6 +109,13 @@ for (const [name, launch] of Object.entries(browsers)) {
         worker: false,
       });
       quiet();
+    });
+
+    test('several workers share a batch', async () => {
+      for (const entry of ['/dist/index.js', '/dist/inline.js', `${other.address}/dist/index.js`]) {
+        assertSampled(await run(entry, { build: 'simd', workers: 2 }), { workers: 2 });
+      }
+      browser.errors.splice(0); // the workers of another origin that were refused
     });
 
     test('the fastest build that the browser has', async () => {
@@ -140,11 +148,12 @@ for (const [name, launch] of Object.entries(browsers)) {
     });
 
     test('a policy without WebAssembly', async () => {
-      // A worker's policy comes with its own script, so this is about the calling thread.
       const options = { build: 'simd', inThread: true };
       const { code, hint } = await run('/dist/index.js', options, "script-src 'self'");
       assert.equal(code, 'NOT_SUPPORTED');
       assert.match(hint, /wasm-unsafe-eval/);
+      // A worker from the page's server is under the policy that comes with its script.
+      assertSampled(await run('/dist/index.js', { build: 'simd' }, "script-src 'self'"));
       browser.errors.splice(0);
     });
   });
