@@ -147,7 +147,7 @@ export class Engine {
     if (!this.c.threads_join) throw new DfError('NOT_SUPPORTED', 'a module without threads');
     this.#stacks ||= this.c.alloc(count * size);
     if (!this.#stacks) throw this.#error();
-    return Array.from({ length: count }, (_, i) => this.#stacks + (i + 1) * size);
+    return { stacks: Array.from({ length: count }, (_, i) => this.#stacks + (i + 1) * size) };
   }
 
   /** @param {number} count the threads there are, this one included */

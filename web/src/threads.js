@@ -68,7 +68,7 @@ export async function withThreads(link, count, memory, wasm, ways) {
     // The engine would wait for ever for one that dies at work.
     const died = (/** @type {DfError} */ reason) => complete && close(reason);
     try {
-      const stacks = await link.call('stacks', [count - 1, STACK]);
+      const { stacks } = await link.call('stacks', [count - 1, STACK]);
       for (const [i, stack] of stacks.entries())
         helpers.push(workerLink(make(), wasm, died, memory, i + 1, stack));
       await Promise.all(helpers);
