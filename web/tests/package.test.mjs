@@ -32,7 +32,9 @@ async function serve() {
     // What a page needs to be cross-origin isolated; a worker's script needs the second one too.
     if (pathname.startsWith('/isolated/'))
       response.setHeader('cross-origin-opener-policy', 'same-origin');
-    response.setHeader('cross-origin-embedder-policy', 'require-corp');
+    if (pathname.startsWith('/isolated/') || pathname.startsWith('/dist/'))
+      response.setHeader('cross-origin-embedder-policy', 'require-corp');
+    response.setHeader('cross-origin-resource-policy', 'cross-origin');
     const policy = searchParams.get('policy');
     if (policy) response.setHeader('content-security-policy', policy);
     try {
