@@ -74,6 +74,13 @@ df_tensor *df_concat(df_tensor *const *parts, int count); // side by side; NULL 
 df_tensor *df_broadcast(df_tensor *x, int rows, int cols, bool batched); // from (1,C), (R,1), (1,1)
 df_tensor *df_gru_op(df_tensor *gi, df_tensor *gh,
                      df_tensor *h); // gates (R,3n), (R,3n), state (R,n) -> (R,n)
+// Normalisations of rows (kernels/kernels.h has the formulas); scale and shift (1,C), or NULL.
+df_tensor *df_layer_norm(df_tensor *x, df_tensor *scale, df_tensor *shift, float eps);
+df_tensor *df_group_norm(df_tensor *x, int groups, df_tensor *scale, df_tensor *shift,
+                         float eps); // C / groups neighbouring columns form a group
+df_tensor *df_rms_norm(df_tensor *x, df_tensor *scale, float eps);
+df_tensor *df_softmax(df_tensor *x, float scale); // of scale x over each row; scale > 0. A mask is
+                                                  // added to x before: -infinity where y shall be 0
 df_tensor *df_position_code(df_tensor *t,
                             int size); // (R,1) -> (R,size): sines, then cosines, of t f_j,
                                        // f_j = exp(-j ln(10000) / (size/2 - 1)), in float32

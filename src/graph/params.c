@@ -71,6 +71,8 @@ void df_params_init(df_params *p, uint64_t seed) {
     df_random at = {.seed = seed, .sequence = (uint32_t)i, .purpose = DF_RANDOM_INIT};
     if (item->init == DF_INIT_ZERO) {
       memset(item->value, 0, (size_t)n * sizeof(float));
+    } else if (item->init == DF_INIT_ONE) {
+      for (int j = 0; j < n; j++) item->value[j] = 1;
     } else if (item->init == DF_INIT_NORMAL) {
       df_random_normal(&at, n, item->value);
     } else {

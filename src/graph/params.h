@@ -13,6 +13,7 @@
 typedef enum df_init {
   DF_INIT_UNIFORM, // U(-1/sqrt(fan), 1/sqrt(fan)), PyTorch's default of Linear and GRU; fan is declared with it
   DF_INIT_ZERO,
+  DF_INIT_ONE,
   DF_INIT_NORMAL, // N(0, 1)
 } df_init;
 

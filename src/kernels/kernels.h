@@ -8,6 +8,7 @@
 #ifndef DF_KERNELS_KERNELS_H
 #define DF_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,22 @@ typedef struct df_matmul {
   ptrdiff_t c_row;
 } df_matmul;
 
+// Each of `groups` groups of neighbouring columns of a row is normalised on its own:
+//   centred: y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) scale + shift    layer norm, group norm
+//   else:    y = x / sqrt(mean(x^2) + eps) scale + shift                            RMS norm
+// |x| up to 1e18. The form x / max(|x|, 1e-12) scale sqrt(n) of an RMS norm over n columns is the one with
+// eps = 1e-24 / n: from |x| = 1e-8 on, eps is lost in the rounding of the sum.
+typedef struct df_norm {
+  int rows, cols, groups; // cols is a multiple of groups
+  bool centred;
+  float eps;
+  const float *x;
+  ptrdiff_t x_row;
+  const float *scale, *shift; // (cols), nullable
+  float *y;                   // may be x
+  ptrdiff_t y_row;
+} df_norm;
+
 typedef struct df_kernels {
   const char *name; // "scalar", "avx2", "avx512", "neon", "simd128", "relaxed", "reference"
   int width;        // floats per vector
@@ -73,6 +90,17 @@ typedef struct df_kernels {
   // y[j] = sum over i of x[i,j], rows in ascending order; y[i] = sum over j of x[i,j], distance of the sums y_row.
   void (*sum_rows)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y);
   void (*sum_cols)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y, ptrdiff_t y_row);
+
+  void (*norm)(const df_norm *p);
+  // y receives dx; it may be x or dy. shift is not read.
+  void (*norm_grad)(const df_norm *p, const float *dy, ptrdiff_t dy_row);
+  // y[i,j] = e^(scale x[i,j]) / sum over k of e^(scale x[i,k]), scale > 0; y may be x. Entries of -infinity become
+  // 0; a row of nothing else, or with a NaN, becomes NaN.
+  void (*softmax)(float scale, int rows, int cols, const float *x, ptrdiff_t x_row, float *y,
+                  ptrdiff_t y_row);
+  // From y and dy; dx may be either.
+  void (*softmax_grad)(float scale, int rows, int cols, const float *y, ptrdiff_t y_row,
+                       const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
 
   // GRU cell (PyTorch's): gi = W_ih x + b_ih and gh = W_hh h + b_hh, both (rows, 3 n) in the order reset, update, new:
   //   r = sigmoid(gi_r + gh_r)   u = sigmoid(gi_u + gh_u)   c = tanh(gi_c + r gh_c)   y = (1 - u) c + u h

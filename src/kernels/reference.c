@@ -112,6 +112,70 @@ static void sum_cols(int rows, int cols, const float *x, ptrdiff_t x_row, float 
   }
 }
 
+// The mean of n numbers (0 if not centred) and 1 / sqrt of their mean square around it + eps
+static void moments(int n, const float *x, bool centred, double eps, double *mean,
+                    double *inverse) {
+  double sum = 0, squares = 0;
+  for (int j = 0; centred && j < n; j++) sum += x[j];
+  *mean = sum / n;
+  for (int j = 0; j < n; j++) squares += (x[j] - *mean) * (x[j] - *mean);
+  *inverse = 1 / sqrt(squares / n + eps);
+}
+
+static void norm(const df_norm *p) {
+  const int n = p->cols / p->groups;
+  for (int i = 0; i < p->rows; i++)
+    for (int begin = 0; begin < p->cols; begin += n) {
+      const float *x = p->x + i * p->x_row;
+      double mean, inverse;
+      moments(n, x + begin, p->centred, p->eps, &mean, &inverse);
+      for (int j = begin; j < begin + n; j++) {
+        const double scale = p->scale ? p->scale[j] : 1, shift = p->shift ? p->shift[j] : 0;
+        p->y[i * p->y_row + j] = (float)((x[j] - mean) * inverse * scale + shift);
+      }
+    }
+}
+
+// With g = scale dy and u = (x - mean) inverse: dx = inverse (g - mean(g) - u mean(g u)); mean(g) only if centred
+static void norm_grad(const df_norm *p, const float *dy, ptrdiff_t dy_row) {
+  const int n = p->cols / p->groups;
+  for (int i = 0; i < p->rows; i++)
+    for (int begin = 0; begin < p->cols; begin += n) {
+      const float *x = p->x + i * p->x_row, *d = dy + i * dy_row;
+      double mean, inverse, mean_g = 0, mean_gu = 0;
+      moments(n, x + begin, p->centred, p->eps, &mean, &inverse);
+      for (int j = begin; j < begin + n; j++) {
+        const double g = (p->scale ? (double)p->scale[j] : 1) * d[j];
+        if (p->centred) mean_g += g / n;
+        mean_gu += g * (x[j] - mean) * inverse / n;
+      }
+      for (int j = begin; j < begin + n; j++) {
+        const double g = (p->scale ? (double)p->scale[j] : 1) * d[j];
+        const double u = (x[j] - mean) * inverse;
+        p->y[i * p->y_row + j] = (float)(inverse * (g - mean_g - u * mean_gu));
+      }
+    }
+}
+
+static void softmax(float scale, int rows, int cols, const float *x, ptrdiff_t x_row, float *y,
+                    ptrdiff_t y_row) {
+  for (int i = 0; i < rows; i++, x += x_row, y += y_row) {
+    double largest = -INFINITY, sum = 0;
+    for (int j = 0; j < cols; j++) largest = fmax(largest, x[j]);
+    for (int j = 0; j < cols; j++) sum += exp(scale * (x[j] - largest));
+    for (int j = 0; j < cols; j++) y[j] = (float)(exp(scale * (x[j] - largest)) / sum);
+  }
+}
+
+static void softmax_grad(float scale, int rows, int cols, const float *y, ptrdiff_t y_row,
+                         const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row) {
+  for (int i = 0; i < rows; i++, y += y_row, dy += dy_row, dx += dx_row) {
+    double sum = 0;
+    for (int j = 0; j < cols; j++) sum += (double)y[j] * dy[j];
+    for (int j = 0; j < cols; j++) dx[j] = (float)((double)scale * y[j] * (dy[j] - sum));
+  }
+}
+
 static void gru(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
                 ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row) {
   for (int i = 0; i < rows; i++, gi += gi_row, gh += gh_row, h += h_row, y += y_row)
@@ -178,6 +242,10 @@ const df_kernels *df_kernels_reference(void) {
       .binary = binary,
       .sum_rows = sum_rows,
       .sum_cols = sum_cols,
+      .norm = norm,
+      .norm_grad = norm_grad,
+      .softmax = softmax,
+      .softmax_grad = softmax_grad,
       .gru = gru,
       .gru_grad = gru_grad,
       .adamw = adamw,

@@ -266,4 +266,13 @@ static inline float v_sum(vec x) {
   return lane[0];
 }
 
+// The largest lane, which is a number if one is.
+static inline float v_largest(vec x) {
+  float lane[WIDTH];
+  v_store(lane, x);
+  for (int half = WIDTH / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
+  return lane[0];
+}
+
 #endif

@@ -45,6 +45,29 @@ df_tensor *df_nn_gru(df_nn *nn, df_tensor *x, df_tensor *h, const char *prefix) 
   return df_gru_op(df_linear_op(x, w_ih, b_ih), df_linear_op(h, w_hh, b_hh), h);
 }
 
+static df_tensor *ones(df_nn *nn, int n, const char *prefix) {
+  return parameter(nn, 1, n, 1, DF_INIT_ONE, n, prefix, "weight");
+}
+static df_tensor *zeros(df_nn *nn, int n, const char *prefix) {
+  return parameter(nn, 1, n, 1, DF_INIT_ZERO, n, prefix, "bias");
+}
+
+df_tensor *df_nn_group_norm(df_nn *nn, df_tensor *x, int groups, float eps, const char *prefix) {
+  if (!x) return NULL;
+  df_tensor *scale = ones(nn, x->cols, prefix), *shift = zeros(nn, x->cols, prefix);
+  return scale && shift ? df_group_norm(x, groups, scale, shift, eps) : NULL;
+}
+
+df_tensor *df_nn_layer_norm(df_nn *nn, df_tensor *x, float eps, const char *prefix) {
+  return df_nn_group_norm(nn, x, 1, eps, prefix);
+}
+
+df_tensor *df_nn_rms_norm(df_nn *nn, df_tensor *x, float eps, const char *prefix) {
+  if (!x) return NULL;
+  df_tensor *scale = ones(nn, x->cols, prefix);
+  return scale ? df_rms_norm(x, scale, eps) : NULL;
+}
+
 df_tensor *df_nn_vector(df_nn *nn, int n, df_init init, int fan, const char *name) {
   return df_parameter(nn->graph,
                       df_params_declare(nn->params, name, 1, n, 1, init, fan, nn->error));

@@ -1,7 +1,10 @@
-// Speed of the kernels: bench_kernels [table ...]; kernels/README.md has the commands and a result.
+// Speed of the kernels: bench_kernels [table ...] [m,k,n ...]; kernels/README.md has the commands and a
+// result. Without tables all, without shapes those of main and the elementwise functions.
 //
-// Matrix products in GFLOP/s and as a share of the register-only peak of the same instruction set,
-// which is measured before and after each: on a shared machine only ratios of one run mean something.
+// Matrix products in GFLOP/s and as a share of a limit that is measured before and after each, with the
+// same instruction set: on a shared machine only ratios of one run mean something. The limit is
+// multiply-adds that stay in registers; for one row, which is read-bound, a loop that adds up the packed
+// B. Built with DF_BENCH_BLAS, also as a share of what OpenBLAS does between two runs of ours.
 // A figure is the median of rounds in which all tables take turns.
 #ifdef DF_BENCH // CMake links what is not a test into every test: there this file is empty
 #include <stdbool.h>
@@ -14,7 +17,10 @@
 #include "kernels/kernels.h"
 
 #ifdef __EMSCRIPTEN__
-#include <emscripten.h>
+#include <wasi/api.h>
+#endif
+#ifdef DF_BENCH_BLAS
+#include <cblas.h>
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -24,29 +30,21 @@
 #include <arm_neon.h>
 #endif
 
-// The clock of a thread is fine natively and coarse in Node, where there is only one table to take turns.
-#ifdef __EMSCRIPTEN__
-enum { ROUNDS = 5, TABLES = 4 };
-static const double least = 3e-2; // seconds per measurement
-#else
 enum { ROUNDS = 15, TABLES = 4 };
-static const double least = 5e-4;
-#endif
+static const double least = 5e-4; // seconds per measurement
 
 // Seconds that this thread has run: others may be running too.
-#ifdef __EMSCRIPTEN__
-EM_JS(double, now, (void), {
-  if (!process.threadCpuUsage) return performance.now() * 1e-3; // before Node 24
-  const time = process.threadCpuUsage();
-  return (time.user + time.system) * 1e-6;
-});
-#else
 static double now(void) {
+#ifdef __EMSCRIPTEN__
+  __wasi_timestamp_t t;
+  if (__wasi_clock_time_get(__WASI_CLOCKID_THREAD_CPUTIME_ID, 1, &t)) exit(1);
+  return 1e-9 * (double)t;
+#else
   struct timespec t;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 #endif
+}
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
@@ -81,18 +79,39 @@ static volatile float factor = 0.999f, sink;
     return 2.0 * 12 * 100000;                                                                      \
   }
 
+// Adds up n floats, with eight chains.
+#define READ(name, attribute, type, load, set, add, first)                                         \
+  attribute static void read_##name(const float *p, size_t n) {                                    \
+    enum { W = sizeof(type) / sizeof(float) };                                                     \
+    type c0 = set(0), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0;               \
+    for (const float *end = p + n / (8 * W) * (8 * W); p < end; p += 8 * W) {                      \
+      c0 = add(c0, load(p)), c1 = add(c1, load(p + W));                                            \
+      c2 = add(c2, load(p + 2 * W)), c3 = add(c3, load(p + 3 * W));                                \
+      c4 = add(c4, load(p + 4 * W)), c5 = add(c5, load(p + 5 * W));                                \
+      c6 = add(c6, load(p + 6 * W)), c7 = add(c7, load(p + 7 * W));                                \
+    }                                                                                              \
+    sink = first(c0) + first(c1) + first(c2) + first(c3) + first(c4) + first(c5) + first(c6) +     \
+           first(c7);                                                                              \
+  }
+
 #define SAME(x)          (x)
 #define MUL_ADD(a, b, c) ((a) * (b) + (c))
+#define ADD(a, b)        ((a) + (b))
+#define AT(p)            (*(p))
 PEAK(scalar, , float, SAME, MUL_ADD, SAME)
+READ(scalar, , float, AT, SAME, ADD, SAME)
 #if defined(__x86_64__)
-PEAK(avx2, __attribute__((target("avx2,fma"))), __m256, _mm256_set1_ps, _mm256_fmadd_ps,
-     _mm256_cvtss_f32)
-PEAK(avx512, __attribute__((target("avx512f"))), __m512, _mm512_set1_ps, _mm512_fmadd_ps,
-     _mm512_cvtss_f32)
+#define AVX2   __attribute__((target("avx2,fma")))
+#define AVX512 __attribute__((target("avx512f")))
+PEAK(avx2, AVX2, __m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_cvtss_f32)
+READ(avx2, AVX2, __m256, _mm256_loadu_ps, _mm256_set1_ps, _mm256_add_ps, _mm256_cvtss_f32)
+PEAK(avx512, AVX512, __m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_cvtss_f32)
+READ(avx512, AVX512, __m512, _mm512_loadu_ps, _mm512_set1_ps, _mm512_add_ps, _mm512_cvtss_f32)
 #elif defined(__wasm_simd128__)
 #define LANE(x)            wasm_f32x4_extract_lane(x, 0)
 #define SIMD_STEP(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
 PEAK(simd128, , v128_t, wasm_f32x4_splat, SIMD_STEP, LANE)
+READ(simd128, , v128_t, wasm_v128_load, wasm_f32x4_splat, wasm_f32x4_add, LANE)
 #if defined(__wasm_relaxed_simd__)
 PEAK(relaxed, , v128_t, wasm_f32x4_splat, wasm_f32x4_relaxed_madd, LANE)
 #endif
@@ -100,7 +119,29 @@ PEAK(relaxed, , v128_t, wasm_f32x4_splat, wasm_f32x4_relaxed_madd, LANE)
 #define LANE(x)            vgetq_lane_f32(x, 0)
 #define NEON_STEP(a, b, c) vfmaq_f32(c, a, b)
 PEAK(neon, , float32x4_t, vdupq_n_f32, NEON_STEP, LANE)
+READ(neon, , float32x4_t, vld1q_f32, vdupq_n_f32, vaddq_f32, LANE)
 #endif
+
+typedef struct limit {
+  const char *name;
+  double (*peak)(void);
+  void (*read)(const float *, size_t);
+} limit;
+
+static const limit limits[] = {
+    {"scalar", peak_scalar, read_scalar},
+#if defined(__x86_64__)
+    {"avx2", peak_avx2, read_avx2},
+    {"avx512", peak_avx512, read_avx512},
+#elif defined(__wasm_simd128__)
+    {"simd128", peak_simd128, read_simd128},
+#if defined(__wasm_relaxed_simd__)
+    {"relaxed", peak_relaxed, read_simd128},
+#endif
+#elif defined(__aarch64__)
+    {"neon", peak_neon, read_neon},
+#endif
+};
 
 #define TIMED(seconds, call)                                                                       \
   do {                                                                                             \
@@ -114,21 +155,22 @@ PEAK(neon, , float32x4_t, vdupq_n_f32, NEON_STEP, LANE)
     seconds /= calls_;                                                                             \
   } while (0)
 
-static double peak(const df_kernels *K) {
-  double (*run)(void) = peak_scalar;
-#if defined(__x86_64__)
-  if (!strcmp(K->name, "avx2")) run = peak_avx2;
-  if (!strcmp(K->name, "avx512")) run = peak_avx512;
-#elif defined(__wasm_simd128__)
-  if (!strcmp(K->name, "simd128")) run = peak_simd128;
-#if defined(__wasm_relaxed_simd__)
-  if (!strcmp(K->name, "relaxed")) run = peak_relaxed;
-#endif
-#elif defined(__aarch64__)
-  if (!strcmp(K->name, "neon")) run = peak_neon;
-#endif
+// V8 compiles twice, first fast and then well.
+#define WARM(call)                                                                                 \
+  do {                                                                                             \
+    for (const double start_ = now(); now() - start_ < 2e-2;) call;                                \
+  } while (0)
+
+// What the machine allows just now, in GFLOP/s, for m rows and the packed B of n columns.
+static double limit_now(const df_kernels *K, int m, int n, int k, const float *b) {
+  const limit *l = limits;
+  while (strcmp(l->name, K->name)) l++;
   double seconds, operations;
-  TIMED(seconds, operations = run() * K->width);
+  if (m == 1) {
+    TIMED(seconds, l->read(b, K->packed_size(n, k)));
+    return 2e-9 * n * k / seconds;
+  }
+  TIMED(seconds, operations = l->peak() * K->width);
   return operations / seconds * 1e-9;
 }
 
@@ -144,16 +186,40 @@ static float *numbers(size_t n) {
   return x;
 }
 
-static void products(const char *title, bool transposed, bool repack, int count,
-                     const int (*shapes)[3]) {
+// The product; a gradient of weights (A is a transpose) packs B first.
+static void run(const df_kernels *K, const df_matmul *p, const float *b, float *packed) {
+  if (p->a_col != 1) K->pack(p->n, p->k, b, p->n, 1, packed);
+  K->matmul(p);
+}
+
+#ifdef DF_BENCH_BLAS
+static void blas(const df_matmul *p, const float *b) {
+  if (p->m == 1 && p->a_col == 1)
+    cblas_sgemv(CblasRowMajor, CblasTrans, p->k, p->n, 1, b, p->n, p->a, 1, 0, p->c, 1);
+  else
+    cblas_sgemm(CblasRowMajor, p->a_col == 1 ? CblasNoTrans : CblasTrans, CblasNoTrans, p->m, p->n,
+                p->k, 1, p->a, p->a_col == 1 ? (int)p->a_row : (int)p->a_col, b, p->n,
+                p->residual ? 1 : 0, p->c, (int)p->c_row);
+}
+#endif
+
+static void products(const char *title, bool transposed, int count, const int (*shapes)[3]) {
   printf("\n%s\n     m     k     n", title);
-  for (int t = 0; t < table_count; t++) printf("  %10s  peak", tables[t]->name);
+  for (int t = 0; t < table_count; t++) {
+    printf("  %10s limit", tables[t]->name);
+#ifdef DF_BENCH_BLAS
+    printf("  BLAS");
+#endif
+  }
   printf("\n");
   for (int s = 0; s < count; s++) {
     const int m = shapes[s][0], k = shapes[s][1], n = shapes[s][2];
     float *a = numbers((size_t)m * k), *b = numbers((size_t)k * n), *c = numbers((size_t)m * n);
     float *bias = numbers((size_t)n), *packed[TABLES];
     double speed[TABLES][ROUNDS], share[TABLES][ROUNDS];
+#ifdef DF_BENCH_BLAS
+    double of_blas[TABLES][ROUNDS];
+#endif
     for (int t = 0; t < table_count; t++) {
       packed[t] = df_alloc(tables[t]->packed_size(n, k) * sizeof(float));
       tables[t]->pack(n, k, b, n, 1, packed[t]);
@@ -174,19 +240,27 @@ static void products(const char *title, bool transposed, bool repack, int count,
                              .residual_row = n,
                              .c = c,
                              .c_row = n};
-        const double before = peak(K);
+        if (r == 0) WARM(run(K, &p, b, packed[t]));
+        const double before = limit_now(K, m, n, k, packed[t]);
         double seconds;
-        if (repack)
-          TIMED(seconds, (K->pack(n, k, b, n, 1, packed[t]), K->matmul(&p)));
-        else
-          TIMED(seconds, K->matmul(&p));
-        const double after = peak(K);
+        TIMED(seconds, run(K, &p, b, packed[t]));
+        const double after = limit_now(K, m, n, k, packed[t]);
         speed[t][r] = 2e-9 * m * n * k / seconds;
         share[t][r] = speed[t][r] / (0.5 * (before + after));
+#ifdef DF_BENCH_BLAS
+        double theirs, again;
+        TIMED(theirs, blas(&p, b));
+        TIMED(again, run(K, &p, b, packed[t]));
+        of_blas[t][r] = theirs / (0.5 * (seconds + again));
+#endif
       }
     printf("%6d%6d%6d", m, k, n);
-    for (int t = 0; t < table_count; t++)
+    for (int t = 0; t < table_count; t++) {
       printf("  %10.1f  %3.0f%%", median(speed[t]), 100 * median(share[t]));
+#ifdef DF_BENCH_BLAS
+      printf("  %3.0f%%", 100 * median(of_blas[t]));
+#endif
+    }
     printf("\n");
     fflush(stdout);
     for (int t = 0; t < table_count; t++) df_free(packed[t]);
@@ -205,6 +279,10 @@ static void elementwise(void) {
 #define LINE(label, call)                                                                          \
   do {                                                                                             \
     double seconds[TABLES][ROUNDS];                                                                \
+    WARM(for (int t = 0; t < table_count; t++) {                                                   \
+      const df_kernels *K = tables[t];                                                             \
+      call;                                                                                        \
+    });                                                                                            \
     for (int r = 0; r < ROUNDS; r++)                                                               \
       for (int t = 0; t < table_count; t++) {                                                      \
         const df_kernels *K = tables[t];                                                           \
@@ -223,6 +301,14 @@ static void elementwise(void) {
   LINE("add row", K->binary(DF_ADD, ROWS, COLS, x, COLS, 1, z, 0, 1, y, COLS));
   LINE("sum_rows", K->sum_rows(ROWS, COLS, x, COLS, y));
   LINE("sum_cols", K->sum_cols(ROWS, COLS, x, COLS, y, 1));
+  const df_norm norm = {ROWS, COLS, 1, true, 1e-5f, x, COLS, x + ELEMENTS, x, y, COLS},
+                rms = {ROWS, COLS, 1, false, 1e-5f, x, COLS, x + ELEMENTS, NULL, y, COLS};
+  LINE("layer norm", K->norm(&norm));
+  LINE("layer norm grad", K->norm_grad(&norm, z, COLS));
+  LINE("RMS norm", K->norm(&rms));
+  LINE("RMS norm grad", K->norm_grad(&rms, z, COLS));
+  LINE("softmax", K->softmax(0.125f, ROWS, COLS, x, COLS, y, COLS));
+  LINE("softmax grad", K->softmax_grad(0.125f, ROWS, COLS, y, COLS, x, COLS, z, COLS));
   LINE("gru", K->gru(ROWS, COLS, x, 3 * COLS, y, 3 * COLS, z, COLS, z + ELEMENTS, COLS));
   LINE("gru grad",
        K->gru_grad(ROWS, COLS, x, 3 * COLS, y, 3 * COLS, x, COLS, x, COLS, z, 7 * COLS));
@@ -235,28 +321,48 @@ static void elementwise(void) {
 }
 
 int main(int count, char **arguments) {
+  enum { MOST = 64 };
+  int chosen[MOST][3], shapes = 0; // m, k, n
+  bool all = true;
+  for (int i = 1; i < count; i++)
+    if (!strchr(arguments[i], ','))
+      all = false;
+    else if (shapes < MOST && sscanf(arguments[i], "%d,%d,%d", &chosen[shapes][0],
+                                     &chosen[shapes][1], &chosen[shapes][2]) == 3)
+      shapes++;
   const df_kernels *K;
   for (int i = 0; (K = df_kernels_list(i)) != NULL && table_count < TABLES; i++) {
-    bool wanted = count < 2;
+    bool wanted = all;
     for (int j = 1; j < count; j++) wanted = wanted || !strcmp(arguments[j], K->name);
     if (wanted) tables[table_count++] = K;
   }
-  // m, k, n
-  static const int layers[][3] = {{256, 256, 256},  {256, 512, 512},  {256, 1024, 1024},
-                                  {64, 256, 256},   {64, 512, 512},   {64, 512, 1536},
-                                  {64, 1024, 1024}, {64, 1024, 3072}, {32, 128, 128},
-                                  {32, 1024, 1024}, {100, 512, 512}};
-  static const int small[][3] = {{1, 128, 128},  {1, 256, 256},   {1, 512, 512},   {1, 1024, 1024},
-                                 {1, 512, 60},   {1, 1024, 3072}, {2, 512, 512},   {3, 512, 512},
-                                 {4, 512, 512},  {8, 512, 512},   {8, 1024, 1024}, {13, 512, 512},
-                                 {17, 512, 512}, {32, 512, 60},   {32, 60, 512}};
+#ifdef DF_BENCH_BLAS
+  printf("OpenBLAS: %s, kernels for %s\n", openblas_get_config(), openblas_get_corename());
+#endif
+  if (shapes) {
+    products("C = A B + bias", false, shapes, (const int(*)[3])chosen);
+    return 0;
+  }
+  static const int layers[][3] = {
+      {32, 256, 256},   {100, 256, 256},   {256, 256, 256},   {32, 512, 512},   {64, 512, 512},
+      {100, 512, 512},  {256, 512, 512},   {32, 512, 1536},   {100, 512, 1536}, {32, 1024, 1024},
+      {64, 1024, 1024}, {100, 1024, 1024}, {256, 1024, 1024}, {32, 1024, 3072}, {256, 1024, 3072}};
+  static const int odd[][3] = {{33, 256, 256}, {37, 512, 512},  {61, 259, 259}, {33, 250, 517},
+                               {65, 512, 300}, {100, 300, 261}, {49, 1000, 777}};
+  static const int small[][3] = {{32, 128, 128}, {32, 512, 60},  {33, 60, 512},   {32, 512, 37},
+                                 {2, 512, 512},  {3, 512, 512},  {4, 512, 512},   {8, 128, 128},
+                                 {8, 512, 512},  {8, 512, 1536}, {8, 1024, 1024}, {13, 512, 512},
+                                 {17, 512, 512}};
+  static const int one[][3] = {{1, 128, 128},   {1, 256, 256},   {1, 512, 512}, {1, 512, 1536},
+                               {1, 1024, 1024}, {1, 1024, 3072}, {1, 512, 60},  {1, 250, 259}};
   static const int weights[][3] = {{256, 32, 256},   {512, 32, 512},  {1024, 32, 1024},
                                    {256, 128, 256},  {512, 128, 512}, {1024, 128, 1024},
                                    {3072, 64, 1024}, {1024, 64, 60}};
-  products("C = A B + bias", false, false, COUNT(layers), layers);
-  products("few rows", false, false, COUNT(small), small);
-  products("C += A^T B (gradient of weights; B packed before each)", true, true, COUNT(weights),
-           weights);
+  products("C = A B + bias", false, COUNT(layers), layers);
+  products("odd sizes", false, COUNT(odd), odd);
+  products("smaller", false, COUNT(small), small);
+  products("one row", false, COUNT(one), one);
+  products("C += A^T B (gradient of weights; B packed before each)", true, COUNT(weights), weights);
   elementwise();
 }
 #endif

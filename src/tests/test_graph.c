@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
-#include "graph/graph.h"
+#include "nn/nn.h"
 #include "tests/test.h"
 
 enum { MAX_INPUTS = 4 };
@@ -92,6 +92,33 @@ CASE(gru) {
   df_tensor *gi = full(g, in, 0, rows, 3 * cols), *gh = full(g, in, 1, rows, 3 * cols);
   return df_gru_op(gi, gh, full(g, in, 2, rows, cols));
 }
+CASE(layer_norm) {
+  df_tensor *x = full(g, in, 0, rows, cols);
+  return df_layer_norm(x, fixed(g, in, 1, 1, cols), fixed(g, in, 2, 1, cols), 0.1f);
+}
+CASE(layer_norm_with_a_shift_only) {
+  return df_layer_norm(full(g, in, 0, rows, cols), NULL, fixed(g, in, 1, 1, cols), 0.1f);
+}
+CASE(layer_norm_of_columns) { // a view
+  return df_layer_norm(df_columns(full(g, in, 0, rows, cols + 4), 2, cols), NULL, NULL, 0.1f);
+}
+CASE(group_norm) {
+  df_tensor *x = full(g, in, 0, rows, 3 * cols);
+  return df_group_norm(x, 3, fixed(g, in, 1, 1, 3 * cols), fixed(g, in, 2, 1, 3 * cols), 0.1f);
+}
+CASE(rms_norm) { return df_rms_norm(full(g, in, 0, rows, cols), fixed(g, in, 1, 1, cols), 1e-3f); }
+CASE(softmax) { return df_softmax(full(g, in, 0, rows, cols), 1.5f); }
+CASE(attention_to_inputs) { // one head: queries of the batch, keys and values of everybody
+  df_tensor *q = full(g, in, 0, rows, cols), *k = fixed(g, in, 1, 7, cols);
+  df_tensor *scores = df_add(df_matmul_op(q, k, false, true), fixed(g, in, 2, 1, 7));
+  return df_matmul_op(df_softmax(scores, 0.7f), fixed(g, in, 3, 7, 3), false, false);
+}
+CASE(block_with_layer_norm) { // norm(x + W2 gelu(W1 x)), as in a transformer
+  df_tensor *x = full(g, in, 0, rows, cols);
+  df_tensor *h = df_linear_op(x, fixed(g, in, 1, 9, cols), NULL);
+  h = df_linear_op(df_unary_op(DF_GELU, 0, 0, h), fixed(g, in, 2, cols, 9), NULL);
+  return df_layer_norm(df_add(x, h), fixed(g, in, 3, 1, cols), NULL, 0.1f);
+}
 CASE(position_code) {
   (void)cols;
   return df_position_code(df_input(g, "t", rows, 1, true), 6);
@@ -139,6 +166,14 @@ static const op_case cases[] = {
     ROW(columns_as_result, 1, 0),
     ROW(concat, 1, 0),
     ROW(gru, 1, 0),
+    ROW(layer_norm, 1, 0),
+    ROW(layer_norm_with_a_shift_only, 1, 0),
+    ROW(layer_norm_of_columns, 1, 0),
+    ROW(group_norm, 1, 0),
+    ROW(rms_norm, 1, 0),
+    ROW(softmax, 1, 0),
+    ROW(attention_to_inputs, 1, 0),
+    ROW(block_with_layer_norm, 1, 0),
     ROW(position_code, 0, 0),
     ROW(stop_gradient, 1, 0),
 };
@@ -307,6 +342,30 @@ TEST(memory_of_finished_tensors_is_used_again) {
   CHECK(bytes[0] == bytes[1]);
 }
 
+// Post-norm blocks of a transformer: x = norm(x + W2 relu(W1 x + b1) + b2). The sum is part of the second product,
+// scale and shift are part of the norm, and the norm runs where the product was.
+TEST(a_residual_block_with_a_norm_is_three_steps_in_the_memory_of_two) {
+  size_t bytes[2];
+  for (int with_norm = 0; with_norm < 2; with_norm++) {
+    df_graph *g = df_graph_create();
+    df_tensor *x = df_input(g, "x", 1, 64, true), *b = df_input(g, "b", 1, 64, false);
+    df_tensor *w1 = df_input(g, "w1", 64, 64, false), *w2 = df_input(g, "w2", 64, 64, false);
+    df_tensor *y = x;
+    for (int i = 0; i < 5; i++) {
+      df_tensor *h = df_unary_op(DF_RELU, 0, 0, df_linear_op(y, w1, b));
+      y = df_add(y, df_linear_op(h, w2, b));
+      if (with_norm) y = df_layer_norm(y, b, b, 1e-5f);
+    }
+    df_plan *plan = NULL;
+    CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 8}, &test_error));
+    CHECK_INT(df_plan_steps(plan), 2 + 5 * (with_norm ? 3 : 2)); // both weights are packed
+    bytes[with_norm] = df_plan_bytes(plan);
+    df_plan_free(plan);
+    df_graph_free(g);
+  }
+  CHECK(bytes[0] == bytes[1]);
+}
+
 TEST(gradients_of_a_shared_weight_accumulate_in_place) {
   size_t bytes[2];
   for (int i = 0; i < 2; i++) {
@@ -374,6 +433,8 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
       {"columns 3 to 5 of (B, 4)", 3},
       {"concat", 4},
       {"expected a bias (1, 2)", 5},
+      {"layer norm: expected a shift (1, 4), found (1, 3)", 6},
+      {"group norm: 4 columns do not form 3 groups", 7},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
     df_graph *g = df_graph_create();
@@ -387,6 +448,8 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
     case 5:
       y = df_linear_op(x, df_input(g, "w", 2, 4, false), df_input(g, "b", 1, 3, false));
       break;
+    case 6: y = df_layer_norm(x, NULL, df_input(g, "b", 1, 3, false), 1e-5f); break;
+    case 7: y = df_group_norm(x, 3, NULL, NULL, 1e-5f); break;
     }
     CHECK(y == NULL);
     y = df_unary_op(DF_GELU, 0, 0, df_add(y, x)); // goes on without a crash
@@ -397,6 +460,60 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
     CHECK(plan == NULL);
     df_graph_free(g);
   }
+}
+
+TEST(norms_and_softmax_refuse_senseless_constants) {
+  for (int i = 0; i < 2; i++) {
+    df_graph *g = df_graph_create();
+    df_tensor *x = df_input(g, "x", 1, 4, true);
+    CHECK((i ? df_softmax(x, 0) : df_rms_norm(x, NULL, -1)) == NULL);
+    CHECK_INT(df_graph_error(g)->code, DF_BAD_ARGUMENT);
+    CHECK_TEXT(df_graph_error(g)->message, i ? "softmax: expected a scale above 0, found 0"
+                                             : "RMS norm: expected eps from 0 on, found -1");
+    df_graph_free(g);
+  }
+}
+
+TEST(layers_of_norms_start_as_the_norm_alone) {
+  df_params params = {0};
+  df_error error = {0};
+  df_tensor *y[3], *plain[3];
+  for (int pass = 0; pass < 2; pass++) { // declare, then use
+    df_graph *g = df_graph_create();
+    df_nn nn = {g, &params, &error};
+    df_tensor *x = df_input(g, "x", 1, 6, true);
+    y[0] = df_nn_layer_norm(&nn, x, 1e-5f, "norm1");
+    y[1] = df_nn_group_norm(&nn, x, 2, 1e-5f, "layers.0.norm");
+    y[2] = df_nn_rms_norm(&nn, x, 1e-5f, "rms");
+    plain[0] = df_layer_norm(x, NULL, NULL, 1e-5f);
+    plain[1] = df_group_norm(x, 2, NULL, NULL, 1e-5f);
+    plain[2] = df_rms_norm(x, NULL, 1e-5f);
+    if (pass == 0) {
+      static const char *const names[] = {"norm1.weight", "norm1.bias", "layers.0.norm.weight",
+                                          "layers.0.norm.bias", "rms.weight"};
+      REQUIRE(CHECK_INT(params.count, COUNT(names)));
+      for (int i = 0; i < COUNT(names); i++) {
+        CHECK_TEXT(params.items[i]->name, names[i]);
+        CHECK_INT(params.items[i]->cols, 6);
+        CHECK_INT(params.items[i]->dims, 1);
+      }
+      CHECK_OK(df_params_seal(&params, &test_error));
+      df_params_init(&params, 1);
+    } else {
+      df_plan *plan = NULL;
+      CHECK_OK(df_plan_create(&plan, g,
+                              (df_tensor *[]){y[0], y[1], y[2], plain[0], plain[1], plain[2]}, 6,
+                              &(df_plan_options){.batch = 3}, &test_error));
+      fill(df_plan_data(plan, x), 18, 0, false);
+      CHECK_OK(df_plan_run(plan, 3, &test_error));
+      for (int i = 0; i < 3; i++)
+        CHECK_FLOATS(df_plan_data(plan, y[i]), df_plan_data(plan, plain[i]), 18, 0);
+      df_plan_free(plan);
+    }
+    df_graph_free(g);
+  }
+  CHECK(!error.code);
+  df_params_free(&params);
 }
 
 static df_status build_all(df_graph **g, df_plan **plan) {

@@ -77,6 +77,18 @@ static bool same_bits(const float *a, const float *b, int n) {
   return memcmp(a, b, (size_t)n * sizeof *a) == 0;
 }
 
+// |a - b| in units of the last place of `size`
+static double units(double a, double b, double size) { return fabs(a - b) / ldexp(size, -23); }
+
+// The largest errors found; kernels/README.md has them and the command.
+static void print_units(const df_kernels *K, const char *what, double value, double other) {
+#ifdef DF_UNITS
+  printf("%-8s %-20s %.2f %.2f\n", K->name, what, value, other);
+#else
+  (void)K, (void)what, (void)value, (void)other;
+#endif
+}
+
 // ---- Dispatch ------------------------------------------------------------------------------------
 
 TEST(the_best_table_is_the_first_of_the_list) {
@@ -239,12 +251,12 @@ static const struct {
   double value, slope, value_floor, slope_floor;
 } functions[DF_UNARY_COUNT] = {
     [DF_AFFINE] = {"affine", -1e30f, 1e30f, 1, 1, 1e-7, 1e-37},
-    [DF_GELU] = {"gelu", -1e4f, 1e4f, 3, 1, 1.2e-38, 2e-7},
+    [DF_GELU] = {"gelu", -1e4f, 1e4f, 2, 1, 1.2e-38, 2e-7},
     [DF_SILU] = {"silu", -1e4f, 1e4f, 2, 1, 4e-37, 1e-7},
     [DF_RELU] = {"relu", -1e30f, 1e30f, 0, 0, 0, 0},
     [DF_ELU] = {"elu", -1e4f, 1e4f, 1.5, 1.5, 1.2e-38, 1.2e-38},
-    [DF_SIGMOID] = {"sigmoid", -1e4f, 1e4f, 2, 3, 1.2e-38, 2e-38},
-    [DF_TANH] = {"tanh", -1e4f, 1e4f, 2, 3, 1.2e-38, 5e-38},
+    [DF_SIGMOID] = {"sigmoid", -1e4f, 1e4f, 2, 2, 1.2e-38, 1.2e-38},
+    [DF_TANH] = {"tanh", -1e4f, 1e4f, 2, 2, 1.2e-38, 5e-38},
     [DF_EXP] = {"exp", -200, 88.7f, 1.5, 1.5, 3e-45, 3e-45},
     [DF_SOFTPLUS] = {"softplus", -1e4f, 1e4f, 1.5, 2, 1.2e-38, 1.2e-38},
     [DF_SQUARE] = {"square", -1e18f, 1e18f, 0.5, 0, 1e-37, 0},
@@ -295,6 +307,7 @@ TEST(functions_are_as_exact_as_stated) {
         if (dx1 > 0 && de / dx1 > worst[1]) worst[1] = de / dx1;
       }
       DURING("%s, %s", K->name, functions[f].name);
+      print_units(K, functions[f].name, worst[0], worst[1]);
       // A bound that could be far tighter is not a bound.
       if (functions[f].value > 1) CHECK(worst[0] > functions[f].value / 3);
     }
@@ -443,6 +456,301 @@ TEST(the_sum_of_squares_is_exact_to_float64) {
   }
 }
 
+// ---- Normalisations and softmax ------------------------------------------------------------------
+
+static df_norm norm_of(const matrix *x, const matrix *scale, const matrix *shift, matrix *y,
+                       int groups, bool centred) {
+  return (df_norm){.rows = x->rows,
+                   .cols = x->cols,
+                   .groups = groups,
+                   .centred = centred,
+                   .eps = 1e-5f,
+                   .x = x->x,
+                   .x_row = x->row,
+                   .scale = scale ? scale->x : NULL,
+                   .shift = shift ? shift->x : NULL,
+                   .y = y->x,
+                   .y_row = y->row};
+}
+
+TEST(normalisations_agree_with_the_reference) {
+  EACH_TABLE(K)
+  for (int n = 1; n <= 150; n += n < 34 ? 1 : 29)
+    for (int variant = 0; variant < 32; variant++) {
+      const bool centred = variant & 1, scaled = variant & 2, shifted = variant & 4;
+      const int groups = variant & 8 ? 3 : 1, wider = variant & 16 ? 3 : 0, rows = 1 + n % 4;
+      const int cols = n * groups;
+      DURING("%s, %d x %d in %d groups, variant %d", K->name, rows, cols, groups, variant);
+      matrix x = random_matrix(rows, cols, wider, 3), dy = random_matrix(rows, cols, wider, 1);
+      matrix scale = random_matrix(1, cols, 0, 1), shift = random_matrix(1, cols, 0, 1);
+      matrix y = random_matrix(rows, cols, wider, 1), y0 = copy_of(y), z = copy_of(x);
+      df_norm p = norm_of(&x, scaled ? &scale : NULL, shifted ? &shift : NULL, &y, groups, centred);
+      K->norm(&p);
+      p.y = y0.x;
+      reference()->norm(&p);
+      check_matrix(&y, &y0, 1e-6, 1e-6);
+      p.x = p.y = z.x; // in place
+      K->norm(&p);
+      CHECK(same_bits(z.x, y.x, (int)floats(&z)));
+      p.x = x.x + (rows - 1) * x.row; // a row alone
+      p.rows = 1;
+      p.y = z.x;
+      K->norm(&p);
+      CHECK(same_bits(z.x, y.x + (rows - 1) * y.row, cols));
+
+      matrix dx = copy_of(y), dx0 = copy_of(y), onto = copy_of(dy), over = copy_of(x);
+      p = norm_of(&x, scaled ? &scale : NULL, NULL, &dx, groups, centred);
+      K->norm_grad(&p, dy.x, dy.row);
+      p.y = dx0.x;
+      reference()->norm_grad(&p, dy.x, dy.row);
+      // dx grows with 1 / sqrt(variance + eps), which is 300 where all of x are the same.
+      for (int i = 0; i < rows; i++)
+        for (int g = 0; g < groups; g++) {
+          const float *row = x.x + i * x.row + g * n;
+          double mean = 0, squares = 0;
+          for (int j = 0; centred && j < n; j++) mean += row[j] / (double)n;
+          for (int j = 0; j < n; j++) squares += (row[j] - mean) * (row[j] - mean) / n;
+          for (int j = g * n; j < (g + 1) * n; j++)
+            CHECK_NEAR(dx.x[i * dx.row + j], dx0.x[i * dx0.row + j], 1e-6 / sqrt(squares + 1e-5));
+        }
+      gaps_are_untouched(&dx);
+      p.y = onto.x;
+      K->norm_grad(&p, onto.x, onto.row);
+      CHECK(same_bits(onto.x, dx.x, (int)floats(&dx)));
+      p.x = p.y = over.x;
+      K->norm_grad(&p, dy.x, dy.row);
+      CHECK(same_bits(over.x, dx.x, (int)floats(&dx)));
+      p.x = x.x + (rows - 1) * x.row;
+      p.y = over.x;
+      p.rows = 1;
+      K->norm_grad(&p, dy.x + (rows - 1) * dy.row, 0);
+      CHECK(same_bits(over.x, dx.x + (rows - 1) * dx.row, cols));
+      FREE(x, dy, scale, shift, y, y0, z, dx, dx0, onto, over);
+    }
+}
+
+// Units of the last place: of the result for an RMS norm; for a layer norm of max(1, |u|), u the result without
+// scale and shift, because x - mean has lost what it has lost when it is near 0. Rows may lie far from 0.
+// Of dx, a difference: of the largest |scale dy| of the row over the square root, times max(1, |u|).
+TEST(normalisations_are_as_exact_as_stated) {
+  static const int sizes[] = {2, 3, 7, 16, 33, 64, 100, 256, 512, 1024, 3072};
+  EACH_TABLE(K) {
+    double worst[2] = {0, 0}, worst_grad[2] = {0, 0};
+    for (int s = 0; s < COUNT(sizes); s++)
+      for (int centred = 0; centred < 2; centred++)
+        for (float offset = 0; offset <= 1000; offset = offset ? 10 * offset : 1) {
+          const int n = sizes[s], rows = 24;
+          DURING("%s, %d columns from %g, centred %d", K->name, n, (double)offset, centred);
+          matrix x = random_matrix(rows, n, 0, 2), y = copy_of(x), y0 = copy_of(x);
+          matrix scale = random_matrix(1, n, 0, 3);
+          for (int i = 0; i < rows * n; i++) x.x[i] += offset;
+          df_norm p = norm_of(&x, centred ? NULL : &scale, NULL, &y, 1, centred);
+          K->norm(&p);
+          p.y = y0.x;
+          reference()->norm(&p);
+          for (int i = 0; i < rows * n; i++) {
+            const double size = centred ? fmax(1, fabsf(y0.x[i])) : fabsf(y0.x[i]);
+            const double e = units(y.x[i], y0.x[i], size);
+            CHECK_NEAR(y.x[i], y0.x[i], 2.5 * ldexp(size, -23)); // the reference is rounded too
+            worst[centred] = fmax(worst[centred], e);
+          }
+          matrix dy = random_matrix(rows, n, 0, 1), u = copy_of(y0);
+          p.scale = NULL;
+          p.y = u.x;
+          reference()->norm(&p);
+          p.scale = scale.x;
+          p.y = y0.x;
+          reference()->norm_grad(&p, dy.x, n);
+          p.y = y.x;
+          K->norm_grad(&p, dy.x, n);
+          for (int i = 0; i < rows; i++) {
+            double mean = 0, squares = 0, largest = 0;
+            const float *row = x.x + i * n;
+            for (int j = 0; centred && j < n; j++) mean += row[j] / (double)n;
+            for (int j = 0; j < n; j++) squares += (row[j] - mean) * (row[j] - mean) / n;
+            for (int j = 0; j < n; j++)
+              largest = fmax(largest, fabsf(scale.x[j] * dy.x[i * n + j]));
+            for (int j = i * n; j < (i + 1) * n; j++) {
+              const double size = largest / sqrt(squares + 1e-5) * fmax(1, fabsf(u.x[j]));
+              const double e = units(y.x[j], y0.x[j], size);
+              CHECK(e <= 2.5);
+              worst_grad[centred] = fmax(worst_grad[centred], e);
+            }
+          }
+          FREE(x, y, y0, scale, dy, u);
+        }
+    DURING("%s", K->name);
+    print_units(K, "RMS norm, dx", worst[0], worst_grad[0]);
+    print_units(K, "layer norm, dx", worst[1], worst_grad[1]);
+    CHECK(worst[0] > 0.7 && worst[1] > 0.7); // a bound that could be far tighter is not a bound
+  }
+}
+
+TEST(a_row_of_equal_numbers_is_normalised_to_0) {
+  EACH_TABLE(K)
+  for (int n = 1; n <= 70; n++) {
+    DURING("%s, %d", K->name, n);
+    matrix x = random_matrix(1, n, 0, 1), y = copy_of(x);
+    for (int j = 0; j < n; j++) x.x[j] = 0.1f;
+    const df_norm p = norm_of(&x, NULL, NULL, &y, 1, true);
+    K->norm(&p);
+    for (int j = 0; j < n; j++) CHECK_NEAR(y.x[j], 0, 1e-6);
+    FREE(x, y);
+  }
+}
+
+TEST(an_rms_norm_divides_by_the_length) { // x / max(|x|, 1e-12) sqrt(n), the form of image networks
+  EACH_TABLE(K)
+  for (float size = 1e-8f; size < 1e15f; size *= 100) {
+    DURING("%s, %g", K->name, (double)size);
+    enum { N = 37 };
+    matrix x = random_matrix(2, N, 0, size), y = copy_of(x);
+    for (int j = 0; j < N; j++) x.x[N + j] = 0;
+    df_norm p = norm_of(&x, NULL, NULL, &y, 1, false);
+    p.eps = 1e-24f / N;
+    K->norm(&p);
+    double squares = 0;
+    for (int j = 0; j < N; j++) squares += (double)x.x[j] * x.x[j];
+    for (int j = 0; j < N; j++) {
+      const double want = x.x[j] / fmax(sqrt(squares), 1e-12) * sqrt(N);
+      CHECK_NEAR(y.x[j], want, 2.5e-7 * fabs(want));
+      CHECK(y.x[N + j] == 0);
+    }
+    FREE(x, y);
+  }
+}
+
+TEST(softmax_agrees_with_the_reference) {
+  EACH_TABLE(K)
+  for (int cols = 1; cols <= 150; cols += cols < 34 ? 1 : 29)
+    for (int wider = 0; wider <= 3; wider += 3)
+      for (float factor = 0.125f; factor < 2; factor += 0.875f) {
+        const int rows = 1 + cols % 4;
+        DURING("%s, %d x %d + %d, scale %g", K->name, rows, cols, wider, (double)factor);
+        matrix x = random_matrix(rows, cols, wider, 4), dy = random_matrix(rows, cols, wider, 1);
+        for (int i = 0; i < rows; i++) x.x[i * x.row] -= 40; // a row of negative numbers, too
+        if (cols > 2) x.x[cols / 2] = -INFINITY;
+        matrix y = random_matrix(rows, cols, wider, 1), y0 = copy_of(y), z = copy_of(x);
+        K->softmax(factor, rows, cols, x.x, x.row, y.x, y.row);
+        reference()->softmax(factor, rows, cols, x.x, x.row, y0.x, y0.row);
+        check_matrix(&y, &y0, 1e-10, 4e-6);
+        if (cols > 2) CHECK(y.x[cols / 2] == 0);
+        K->softmax(factor, rows, cols, z.x, z.row, z.x, z.row);
+        CHECK(same_bits(z.x, y.x, (int)floats(&z)));
+        K->softmax(factor, 1, cols, x.x + (rows - 1) * x.row, 0, z.x, 0);
+        CHECK(same_bits(z.x, y.x + (rows - 1) * y.row, cols));
+        matrix dx = copy_of(y), dx0 = copy_of(y), onto = copy_of(dy), over = copy_of(y);
+        K->softmax_grad(factor, rows, cols, y.x, y.row, dy.x, dy.row, dx.x, dx.row);
+        reference()->softmax_grad(factor, rows, cols, y.x, y.row, dy.x, dy.row, dx0.x, dx0.row);
+        check_matrix(&dx, &dx0, 2e-7, 2e-6);
+        K->softmax_grad(factor, rows, cols, y.x, y.row, onto.x, onto.row, onto.x, onto.row);
+        CHECK(same_bits(onto.x, dx.x, (int)floats(&dx)));
+        K->softmax_grad(factor, rows, cols, over.x, over.row, dy.x, dy.row, over.x, over.row);
+        CHECK(same_bits(over.x, dx.x, (int)floats(&dx)));
+        const int i = rows - 1;
+        K->softmax_grad(factor, 1, cols, y.x + i * y.row, 0, dy.x + i * dy.row, 0, over.x, 0);
+        CHECK(same_bits(over.x, dx.x + i * dx.row, cols));
+        FREE(x, dy, y, y0, z, dx, dx0, onto, over);
+      }
+}
+
+// Units of the last place of the row's largest result; of a result itself, one more for every 1 that scale x lies
+// under its largest, for x - largest and its product with scale are rounded at their own size. Of dx: of scale y
+// times the bound of |dy|, 1.
+TEST(softmax_is_as_exact_as_stated) {
+  static const int sizes[] = {2, 3, 7, 16, 33, 64, 100, 256, 1024, 4096};
+  EACH_TABLE(K) {
+    double worst[2] = {0, 0}, worst_grad = 0;
+    for (int s = 0; s < COUNT(sizes); s++)
+      for (float range = 1; range < 100; range *= 3) {
+        const int n = sizes[s], rows = 16;
+        const float factor = 0.17677669f;
+        DURING("%s, %d columns up to %g", K->name, n, (double)range);
+        matrix x = random_matrix(rows, n, 0, range / factor), y = copy_of(x), y0 = copy_of(x);
+        K->softmax(factor, rows, n, x.x, n, y.x, n);
+        reference()->softmax(factor, rows, n, x.x, n, y0.x, n);
+        for (int i = 0; i < rows; i++) {
+          double largest = 0, most = -1e30;
+          for (int j = 0; j < n; j++) largest = fmax(largest, y0.x[i * n + j]);
+          for (int j = 0; j < n; j++) most = fmax(most, x.x[i * n + j]);
+          for (int j = i * n; j < (i + 1) * n; j++) {
+            const double below = factor * (most - x.x[j]);
+            if (below > 80) continue;
+            const double e = units(y.x[j], y0.x[j], largest);
+            const double own = units(y.x[j], y0.x[j], y0.x[j]);
+            CHECK(e <= 2.5);
+            CHECK(own <= 2.5 + below);
+            worst[0] = fmax(worst[0], e);
+            worst[1] = fmax(worst[1], own - below);
+          }
+        }
+        matrix dy = random_matrix(rows, n, 0, 1), dx = copy_of(x), dx0 = copy_of(x);
+        K->softmax_grad(factor, rows, n, y.x, n, dy.x, n, dx.x, n);
+        reference()->softmax_grad(factor, rows, n, y.x, n, dy.x, n, dx0.x, n);
+        for (int i = 0; i < rows * n; i++) {
+          const double size = factor * y.x[i];
+          if (size < 1e-30) continue;
+          const double e = units(dx.x[i], dx0.x[i], size);
+          CHECK(e <= 2.5);
+          worst_grad = fmax(worst_grad, e);
+        }
+        FREE(x, y, y0, dy, dx, dx0);
+      }
+    DURING("%s", K->name);
+    print_units(K, "softmax", worst[0], worst[1]);
+    print_units(K, "softmax, dx", worst_grad, 0);
+    CHECK(worst[0] > 0.7 && worst[1] > 0.7);
+  }
+}
+
+TEST(softmax_keeps_nan_in_its_row) {
+  EACH_TABLE(K) {
+    enum { N = 19 };
+    matrix x = random_matrix(3, N, 0, 1);
+    x.x[N + 7] = NAN;
+    for (int j = 0; j < N; j++) x.x[2 * N + j] = -INFINITY;
+    K->softmax(1, 3, N, x.x, N, x.x, N);
+    for (int j = 0; j < N; j++) {
+      DURING("%s, %d", K->name, j);
+      CHECK(x.x[j] > 0 && isnan(x.x[N + j]) && isnan(x.x[2 * N + j]));
+    }
+    FREE(x);
+  }
+}
+
+// L = sum of dy y; x[i] is moved by +-e.
+TEST(gradients_of_normalisations_and_softmax_are_derivatives) {
+  enum { N = 12 };
+  const df_kernels *K = reference();
+  for (int what = 0; what < 5; what++) { // layer, group, RMS, RMS in groups, softmax
+    float x[N], y[N], dy[N], dx[N], scale[N];
+    fill(N, x, 2);
+    fill(N, dy, 1);
+    fill(N, scale, 2);
+    df_norm p = {1, N, what & 1 ? 3 : 1, what < 2, 0.1f, x, N, scale, NULL, dx, N};
+    if (what == 4)
+      K->softmax(0.7f, 1, N, x, N, y, N), K->softmax_grad(0.7f, 1, N, y, N, dy, N, dx, N);
+    else
+      K->norm_grad(&p, dy, N);
+    for (int i = 0; i < N; i++) {
+      DURING("%d, input %d", what, i);
+      const float at = x[i], e = 1.0f / 128;
+      double l[2] = {0, 0};
+      for (int side = 0; side < 2; side++) {
+        x[i] = side ? at + e : at - e;
+        p.y = y;
+        if (what == 4)
+          K->softmax(0.7f, 1, N, x, N, y, N);
+        else
+          K->norm(&p);
+        for (int j = 0; j < N; j++) l[side] += (double)dy[j] * y[j];
+      }
+      x[i] = at;
+      CHECK_NEAR(dx[i], (l[1] - l[0]) / (2 * e), 3e-4);
+    }
+  }
+}
+
 // ---- GRU -----------------------------------------------------------------------------------------
 
 TEST(gru_agrees_with_the_reference) {
@@ -475,6 +783,35 @@ TEST(gru_agrees_with_the_reference) {
           CHECK(same_bits(alone.x, d.x + i * d.row, 7 * n));
           FREE(gi, gh, h, dy, y, y0, d, d0, alone);
         }
+}
+
+// Units of the last place of the larger of |h| and |gi_c| + |gh_c|, not of the result: both gi_c + r gh_c and
+// (1 - u) c + u h may cancel.
+TEST(gru_is_as_exact_as_stated) {
+  enum { ROWS = 64, N = 256 };
+  EACH_TABLE(K) {
+    double worst = 0;
+    for (float scale = 1e-3f; scale < 200; scale *= 10)
+      for (float state = 1e-3f; state < 2; state *= 10) {
+        DURING("%s, gates up to %g, state up to %g", K->name, (double)scale, (double)state);
+        matrix gi = random_matrix(ROWS, 3 * N, 0, scale), gh = random_matrix(ROWS, 3 * N, 0, scale);
+        matrix h = random_matrix(ROWS, N, 0, state), y = copy_of(h), y0 = copy_of(h);
+        K->gru(ROWS, N, gi.x, gi.row, gh.x, gh.row, h.x, N, y.x, N);
+        reference()->gru(ROWS, N, gi.x, gi.row, gh.x, gh.row, h.x, N, y0.x, N);
+        for (int i = 0; i < ROWS; i++)
+          for (int j = 0; j < N; j++) {
+            const float a = gi.x[i * gi.row + 2 * N + j], b = gh.x[i * gh.row + 2 * N + j];
+            const double size = fmax(fabsf(h.x[i * N + j]), fabs((double)a) + fabs((double)b));
+            const double e = units(y.x[i * N + j], y0.x[i * N + j], size);
+            CHECK(e <= 2.5); // the reference is rounded too
+            worst = fmax(worst, e);
+          }
+        FREE(gi, gh, h, y, y0);
+      }
+    DURING("%s", K->name);
+    print_units(K, "gru", worst, 0);
+    CHECK(worst > 0.7);
+  }
 }
 
 // L = sum of dy y. Each input is moved by +-e; d says what should happen.

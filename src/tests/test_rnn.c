@@ -198,6 +198,28 @@ TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
 }
 
 // J = sum of <r, out> and of the stop logits, moved along a random direction of one parameter at a time.
+// Biases, activations and residuals belong to their products, the gates of a GRU are one step. What is left beside
+// them is the position code and putting inputs, and states of several cells, side by side.
+TEST(a_step_of_the_network_runs_nothing_alone_that_can_be_fused) {
+  static const int want[][2] = {
+      // code, time MLP, concat, block and Linear, GRUs, concat, block and Linear, head, stop
+      {1, 1 + 2 + 1 + (3 + 2 + 1) + 2 * 3 + 1 + (3 + 2 + 1) + 1 + 1},
+      {2, 1 + 2 + 2 + 1 + (3 + 1) + 4 * 3 + 1 + (3 + 1) + 1},
+      {4, 1 + 2 + 1 + (3 + 1) + (3 + 1) + 1 + 1},
+  };
+  for (int i = 0; i < COUNT(want); i++) {
+    net n;
+    if (!net_open(&n, &df_denoiser_rnn, want[i][0], 1)) continue;
+    df_plan *plan = NULL;
+    CHECK_OK(df_plan_create(&plan, n.graph, (df_tensor *[]){n.out[0], n.z[0], n.stop[1]},
+                            n.network.stop_head ? 3 : 2,
+                            &(df_plan_options){.batch = B, .fixed_weights = true}, &test_error));
+    CHECK_INT(df_plan_steps(plan), want[i][1]);
+    df_plan_free(plan);
+    net_close(&n);
+  }
+}
+
 TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
   EACH_NETWORK(d, i) {
     net n;

@@ -1,4 +1,4 @@
-// exp, sigmoid, tanh, the normal distribution and log1p on vectors. Errors are for normal results and
+// exp, sigmoid, tanh, the bell of the normal distribution and log1p on vectors. Errors are for normal results and
 // are held to by tests/test_kernels.c; smaller results may be rounded to 0. NaN stays NaN.
 #ifndef DF_KERNELS_ISA_FUNCTIONS_H
 #define DF_KERNELS_ISA_FUNCTIONS_H
@@ -79,26 +79,15 @@ static inline vec v_log1p_between(vec e) {
   return v_pick(small, v_add(f, low), v_add(v_add(low, f), v_set(0.69314718056f)));
 }
 
-// The normal distribution at -t, t >= 0: returns e^(-t^2/2) and Phi(-t) = e^(-t^2/2) Q(t). 3 ulp.
-static inline vec v_normal_tail(vec t, vec *bell) {
-  t = v_min(v_set(13.26f), t); // here e^(-t^2/2) has become 0
+// The bell e^(-t^2/2) = (1 + p) *scale for 0 <= t <= 13.26, where it has become 0: returns p.
+static inline vec v_bell(vec t, vec *scale) {
   // t^2 = high^2 + (t - high)(t + high), high^2 exact: an error in t^2 would grow by t^2 in e^-t^2/2.
-  const vec high = v_bits(t, 0xfffff000u), half = v_set(-0.5f);
-  const vec low = v_mul(half, v_mul(v_sub(t, high), v_add(t, high)));
+  const vec high = v_bits(t, 0xfffff000u), half = v_mul(v_set(-0.5f), high);
+  const vec low = v_mul(v_sub(t, high), v_fma(v_set(-0.5f), t, half));
   vec bits, n;
-  const vec p = v_reduce(v_mul(half, v_mul(high, high)), low, &bits, &n);
-  *bell = v_mul(v_add(v_set(1), p), v_exponent(bits));
-  // Q as a quotient of two polynomials with positive terms, relative error 2^-27 up to 13.5
-  vec a = v_fma(t, v_set(0.00403694063425f), v_set(0.0400977395475f));
-  a = v_fma(t, a, v_set(0.181644976139f));
-  a = v_fma(t, a, v_set(0.436145246029f));
-  a = v_fma(t, a, v_set(0.5f));
-  vec b = v_fma(t, v_set(0.0101189715788f), v_set(0.100517340004f));
-  b = v_fma(t, b, v_set(0.465272933245f));
-  b = v_fma(t, b, v_set(1.19589293003f));
-  b = v_fma(t, b, v_set(1.67017543316f));
-  b = v_fma(t, b, v_set(1));
-  return v_mul(*bell, v_div(a, b));
+  const vec p = v_reduce(v_mul(half, high), low, &bits, &n);
+  *scale = v_exponent(bits);
+  return p;
 }
 
 #endif

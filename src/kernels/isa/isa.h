@@ -19,6 +19,13 @@ void DF_K(binary)(df_binary op, int rows, int cols, const float *a, ptrdiff_t a_
 void DF_K(sum_rows)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y);
 void DF_K(sum_cols)(int rows, int cols, const float *x, ptrdiff_t x_row, float *y, ptrdiff_t y_row);
 
+void DF_K(norm)(const df_norm *p);
+void DF_K(norm_grad)(const df_norm *p, const float *dy, ptrdiff_t dy_row);
+void DF_K(softmax)(float scale, int rows, int cols, const float *x, ptrdiff_t x_row, float *y,
+                   ptrdiff_t y_row);
+void DF_K(softmax_grad)(float scale, int rows, int cols, const float *y, ptrdiff_t y_row,
+                        const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
+
 void DF_K(gru)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
                ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row);
 void DF_K(gru_grad)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,

@@ -1,9 +1,10 @@
 // Matrix product: C = act(A B + bias + residual).
 //
-// B is packed into panels of two vectors, [n / PANEL][k][PANEL], the last one filled up with zeros. A
-// tile of C, ROWS x PANEL, stays in registers while k runs over a block; then it goes back to C, from
-// where the next block continues. A tile's rows of A are first copied to the stack, so that the inner
-// loop needs one pointer for all of them and no cache set is asked for more lines than it has.
+// B is packed in the order of use: blocks of k, in each the panels of two vectors, the last one filled up
+// with zeros: [block][n / PANEL][k of the block][PANEL]. A tile of C, ROWS x PANEL, stays in registers
+// while k runs over a block; then it goes back to C, from where the next block continues. A tile's rows of
+// A are first copied to the stack, so that the inner loop needs one pointer for all of them and no cache
+// set is asked for more lines than it has.
 //
 // An entry of C is one chain of v_fma from residual + bias, over k in ascending order, in all tiles:
 // neither the other rows nor the place in the matrix can change a bit of it.
@@ -34,26 +35,38 @@ size_t DF_K(packed_size)(int n, int k) {
   return (size_t)((n + PANEL - 1) / PANEL) * PANEL * (size_t)k;
 }
 
+// B[k, cols], cols <= PANEL
+static void pack_panel(int cols, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                       float *packed) {
+  if (b_col == 1) {
+    for (int i = 0; i < k; i++, b += b_row, packed += PANEL) {
+      v_store(packed, v_get(b, cols));
+      v_store(packed + WIDTH, cols > WIDTH ? v_get(b + WIDTH, cols - WIDTH) : v_set(0));
+    }
+    return;
+  }
+  // A transpose, in pieces that fit L1 on both sides
+  for (int i = 0; i < k; i += 16) {
+    const int end = k - i < 16 ? k : i + 16;
+    for (int c = 0; c < cols; c++)
+      for (int l = i; l < end; l++) packed[l * PANEL + c] = b[l * b_row + c * b_col];
+    for (int c = cols; c < PANEL; c++)
+      for (int l = i; l < end; l++) packed[l * PANEL + c] = 0;
+  }
+}
+
+// k is shared out evenly, so that no block is much shorter than the others.
+static int block_count(int k) { return k > BLOCK ? (k - 1) / BLOCK + 1 : 1; }
+static int block_size(int k, int block) {
+  const int blocks = block_count(k);
+  return k / blocks + (block < k % blocks);
+}
+
 void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *packed) {
-  for (int j = 0; j < n; j += PANEL, packed += (ptrdiff_t)k * PANEL) {
-    const int cols = n - j < PANEL ? n - j : PANEL;
-    const float *at = b + j * b_col;
-    if (b_col == 1) {
-      for (int i = 0; i < k; i++) {
-        v_store(packed + i * PANEL, v_get(at + i * b_row, cols));
-        v_store(packed + i * PANEL + WIDTH,
-                cols > WIDTH ? v_get(at + i * b_row + WIDTH, cols - WIDTH) : v_set(0));
-      }
-      continue;
-    }
-    // A transpose, in pieces that fit L1 on both sides
-    for (int i = 0; i < k; i += 16) {
-      const int end = k - i < 16 ? k : i + 16;
-      for (int c = 0; c < cols; c++)
-        for (int l = i; l < end; l++) packed[l * PANEL + c] = at[l * b_row + c * b_col];
-      for (int c = cols; c < PANEL; c++)
-        for (int l = i; l < end; l++) packed[l * PANEL + c] = 0;
-    }
+  for (int block = 0, size; block < block_count(k); block++, b += size * b_row) {
+    size = block_size(k, block);
+    for (int j = 0; j < n; j += PANEL, packed += (ptrdiff_t)size * PANEL)
+      pack_panel(n - j < PANEL ? n - j : PANEL, size, b + j * b_col, b_row, b_col, packed);
   }
 }
 
@@ -63,8 +76,9 @@ void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, 
 // k, a[k * A_SHORT + row]. The odd number of cache lines of A_LONG spreads rows over the sets.
 enum { A_LONG = BLOCK + 16, A_SHORT = (ROWS + WIDTH - 1) / WIDTH * WIDTH };
 
-// c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart; bias is as wide as
-// the tile. A cache line from `ahead` on is fetched to L2 with each k.
+// c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart in b. In c, from and bias
+// they lie side by side; for one row, c_row and from_row are their distance. A cache line from `ahead` on
+// is fetched to L2 with each k.
 typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,
                       ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,
                       const float *ahead);
@@ -83,19 +97,23 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define ROWS_12(X, COLS) ROWS_11(X, COLS) COLS(X, 11)
 #define ROWS_13(X, COLS) ROWS_12(X, COLS) COLS(X, 12)
 #define ROWS_14(X, COLS) ROWS_13(X, COLS) COLS(X, 13)
+#define COLS_1(X, i)     X(i, 0)
 #define COLS_2(X, i)     X(i, 0) X(i, 1)
 #define COLS_4(X, i)     COLS_2(X, i) X(i, 2) X(i, 3)
 #define COLS_8(X, i)     COLS_4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 
 #define START(i, j) vec c##i##_##j = v_set(0);
-#define FROM(i, j)  c##i##_##j = v_load(from + i * from_row + j * WIDTH);
-#define BIAS(i, j)  c##i##_##j = v_add(c##i##_##j, v_load(bias + j * WIDTH));
+#define PLACE(i, j, row)                                                                           \
+  (one_row ? j / 2 * (row) + j % 2 * WIDTH : (ptrdiff_t)i * (row) + j * WIDTH)
+#define FROM(i, j) c##i##_##j = v_load(from + PLACE(i, j, from_row));
+#define BIAS(i, j) c##i##_##j = v_add(c##i##_##j, v_load(bias + PLACE(0, j, c_row)));
 #define LOAD_B(i, j)                                                                               \
   vec b##j = v_load(b + j / 2 * panel + j % 2 * WIDTH);                                            \
   V_KEEP(b##j);
 #define LOAD_A(i)   const vec a##i = v_spread(a + i * a_row);
 #define FMA(i, j)   c##i##_##j = v_fma(a##i, b##j, c##i##_##j);
-#define STORE(i, j) v_store(c + i * c_row + j * WIDTH, c##i##_##j);
+#define STORE(i, j) v_store(c + PLACE(i, j, c_row), c##i##_##j);
+#define FMA_1(X, i) LOAD_A(i) COLS_1(X, i)
 #define FMA_2(X, i) LOAD_A(i) COLS_2(X, i)
 #define FMA_4(X, i) LOAD_A(i) COLS_4(X, i)
 #define FMA_8(X, i) LOAD_A(i) COLS_8(X, i)
@@ -113,28 +131,33 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define FETCH_2 (void)ahead
 #define FETCH_C(i)
 #endif
+#define FETCH_1        (void)ahead
 #define FETCH_4        (void)ahead // few rows: reading B is all there is to do, more reads only hinder
 #define FETCH_8        (void)ahead
 #define EACH_ROW(X, i) X(i)
 
-// One k per trip, in this order: compilers that unroll or reorder run out of registers.
+// One k per trip, in this order: compilers that unroll or reorder run out of registers. One row has some
+// to spare.
 #ifdef __clang__
-#define ONE_BY_ONE _Pragma("clang loop unroll(disable)")
+#define TRIP_2 _Pragma("clang loop unroll(disable)")
+#define TRIP_8 _Pragma("clang loop unroll_count(2)")
 #else
-#define ONE_BY_ONE _Pragma("GCC unroll 1")
+#define TRIP_2 _Pragma("GCC unroll 1")
+#define TRIP_8 _Pragma("GCC unroll 2")
 #endif
+#define TRIP_1 TRIP_2
+#define TRIP_4 TRIP_2
 
 #define BODY(name, rows, cols, A_ROW, A_COL)                                                       \
   static void name(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,      \
                    ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,               \
                    const float *ahead) {                                                           \
-    enum { a_row = A_ROW, a_col = A_COL };                                                         \
+    enum { a_row = A_ROW, a_col = A_COL, one_row = rows == 1 };                                    \
     ROWS_##rows(START, COLS_##cols);                                                               \
     if (from) { ROWS_##rows(FROM, COLS_##cols); }                                                  \
     if (bias) { ROWS_##rows(BIAS, COLS_##cols); }                                                  \
     ROWS_##rows(FETCH_C, EACH_ROW);                                                                \
-    ONE_BY_ONE                                                                                     \
-    for (; k > 0; k--, a += a_col, b += PANEL) {                                                   \
+    TRIP_##cols for (; k > 0; k--, a += a_col, b += PANEL) {                                       \
       FETCH_##cols;                                                                                \
       COLS_##cols(LOAD_B, );                                                                       \
       ROWS_##rows(FMA, FMA_##cols);                                                                \
@@ -144,85 +167,72 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define TILE(rows, cols)                                                                           \
   BODY(tile_##rows##_##cols, rows, cols, A_LONG, 1)                                                \
   BODY(turned_##rows##_##cols, rows, cols, 1, A_SHORT)
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 
-// Few rows: several panels at once, so that there are enough sums to hide the
-// latency of v_fma.
-TILE(1, 8)
-TILE(1, 4)
+// Few rows: several panels at once, so that there are enough sums to hide the latency of v_fma.
+BODY(tile_1_1, 1, 1, A_LONG, 1)
+BODY(tile_1_2, 1, 2, A_LONG, 1)
+BODY(tile_1_4, 1, 4, A_LONG, 1)
+BODY(tile_1_8, 1, 8, A_LONG, 1)
 TILE(2, 4)
-TILE(1, 2)
-TILE(2, 2)
-TILE(3, 2)
-TILE(4, 2)
+TILES(2)
+TILES(3)
+TILES(4)
 #if ROWS > 4
-TILE(5, 2)
-TILE(6, 2)
+TILES(5)
+TILES(6)
 #endif
 #if ROWS > 6
-TILE(7, 2)
-TILE(8, 2)
+TILES(7)
+TILES(8)
 #endif
 #if ROWS > 8
-TILE(9, 2)
-TILE(10, 2)
-TILE(11, 2)
-TILE(12, 2)
-TILE(13, 2)
-TILE(14, 2)
+TILES(9)
+TILES(10)
+TILES(11)
+TILES(12)
+TILES(13)
+TILES(14)
 #endif
 
-#if ROWS == 4
-#define NAMES(tile)                                                                                \
-  { NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2 }
-#elif ROWS == 6
-#define NAMES(tile)                                                                                \
-  { NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2 }
-#elif ROWS == 8
-#define NAMES(tile)                                                                                \
-  {                                                                                                \
-    NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2, tile##_7_2,      \
-        tile##_8_2                                                                                 \
-  }
-#else
-#define NAMES(tile)                                                                                \
-  {                                                                                                \
-    NULL, tile##_1_2, tile##_2_2, tile##_3_2, tile##_4_2, tile##_5_2, tile##_6_2, tile##_7_2,      \
-        tile##_8_2, tile##_9_2, tile##_10_2, tile##_11_2, tile##_12_2, tile##_13_2, tile##_14_2    \
-  }
-#endif
+#define NAMES_4(tile, cols) tile##_2_##cols, tile##_3_##cols, tile##_4_##cols
+#define NAMES_6(tile, cols) NAMES_4(tile, cols), tile##_5_##cols, tile##_6_##cols
+#define NAMES_8(tile, cols) NAMES_6(tile, cols), tile##_7_##cols, tile##_8_##cols
+#define NAMES_14(tile, cols)                                                                       \
+  NAMES_8(tile, cols), tile##_9_##cols, tile##_10_##cols, tile##_11_##cols, tile##_12_##cols,      \
+      tile##_13_##cols, tile##_14_##cols
+#define NAMES(tile, cols) DF_JOIN(NAMES_, ROWS)(tile, cols)
 
-// Tiles of one panel, by rows; [1] where A lies k by k
-static tile_run *const tile_one[2][ROWS + 1] = {NAMES(tile), NAMES(turned)};
-static tile_run *const tile_1_by_8[2] = {tile_1_8, turned_1_8};
-static tile_run *const tile_1_by_4[2] = {tile_1_4, turned_1_4};
-static tile_run *const tile_2_by_4[2] = {tile_2_4, turned_2_4};
+// By rows; [1] where A lies k by k, which one row never does
+static tile_run *const tile_half[2][ROWS + 1] = {{NULL, tile_1_1, NAMES(tile, 1)},
+                                                 {NULL, NULL, NAMES(turned, 1)}};
+static tile_run *const tile_one[2][ROWS + 1] = {{NULL, tile_1_2, NAMES(tile, 2)},
+                                                {NULL, NULL, NAMES(turned, 2)}};
+static tile_run *const tile_two[2][3] = {{NULL, tile_1_4, tile_2_4}, {NULL, NULL, turned_2_4}};
 
 // ---- The product ---------------------------------------------------------------------------------
 
-// A tile over the last panel, of which only `cols` columns exist.
-static void tile_edge(tile_run *run, int rows, int cols, int k, const float *a, const float *b,
-                      const float *from, ptrdiff_t from_row, const float *bias, float *c,
-                      ptrdiff_t c_row) {
-  float tile[ROWS * PANEL], padded[PANEL];
-  const int rest = cols > WIDTH ? cols - WIDTH : 0, first = cols - rest;
-  for (int i = 0; from && i < rows; i++) {
-    v_store(tile + i * PANEL, v_load_n(from + i * from_row, first));
-    v_store(tile + i * PANEL + WIDTH, v_load_n(from + i * from_row + first, rest));
-  }
-  if (bias) {
-    v_store(padded, v_load_n(bias, first));
-    v_store(padded + WIDTH, v_load_n(bias + first, rest));
-  }
-  run(k, a, b, 0, from ? tile : NULL, PANEL, bias ? padded : NULL, tile, PANEL, b);
-  for (int i = 0; i < rows; i++) {
-    v_store_n(c + i * c_row, first, v_load(tile + i * PANEL));
-    v_store_n(c + i * c_row + first, rest, v_load(tile + i * PANEL + WIDTH));
-  }
+// A tile of which only `cols` of the `width` columns exist.
+static void tile_edge(tile_run *run, int rows, int width, int cols, int k, const float *a,
+                      const float *b, ptrdiff_t panel, const float *from, ptrdiff_t from_row,
+                      const float *bias, float *c, ptrdiff_t c_row) {
+  enum { WIDE = 4 * PANEL, MOST = ROWS * PANEL > WIDE ? ROWS * PANEL : WIDE };
+  float tile[MOST], padded[WIDE];
+  const int row = rows == 1 ? PANEL : width;
+  for (int i = 0; from && i < rows; i++)
+    for (int j = 0; j < width; j += WIDTH)
+      v_store(tile + i * width + j, v_get(from + i * from_row + j, cols > j ? cols - j : 0));
+  for (int j = 0; bias && j < width; j += WIDTH)
+    v_store(padded + j, v_get(bias + j, cols > j ? cols - j : 0));
+  run(k, a, b, panel, from ? tile : NULL, row, bias ? padded : NULL, tile, row, b);
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j += WIDTH)
+      v_put(c + i * c_row + j, cols - j, v_load(tile + i * width + j));
 }
 
-// Copies A[0..rows, 0..k]; says in which of the two orders.
+// Copies A[0..rows, 0..k]; says in which of the two orders (1: k by k).
 static int copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, float *to) {
-  if (a_row == 1 && a_col != 1) {
+  if (a_row == 1 && a_col != 1 && rows > 1) {
     for (int l = 0; l < k; l++)
       for (int i = 0; i < rows; i += WIDTH)
         v_store(to + l * A_SHORT + i, v_get(a + l * a_col + i, rows - i));
@@ -237,29 +247,34 @@ static int copy_a(int rows, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_
   return 0;
 }
 
+// Rows of the next tile of `left` rows. They are shared out evenly, too.
+static int tile_rows(int left) {
+  // Three rows have six sums, too few for v_fma's latency; two and one take several panels at once.
+  if (DF_IS(relaxed) && left == 3) return 2;
+  const int tiles = (left + ROWS - 1) / ROWS;
+  return (left + tiles - 1) / tiles;
+}
+
 void DF_K(matmul)(const df_matmul *p) {
   float copy[A_SHORT * A_LONG];
   const int full = p->n / PANEL, panels = full + (p->n % PANEL > 0);
-  // Rows and k are shared out evenly, so that no tile or block is much smaller
-  // than the others.
-  const int tiles = (p->m + ROWS - 1) / ROWS, blocks = p->k > BLOCK ? (p->k - 1) / BLOCK + 1 : 1;
-  const ptrdiff_t panel = (ptrdiff_t)p->k * PANEL;
+  const int tiles = (p->m + ROWS - 1) / ROWS, blocks = block_count(p->k);
+  const int group_size = p->m == 1 ? panels : GROUP;
 
   for (int block = 0, l = 0, k; block < blocks; block++, l += k) {
-    k = p->k / blocks + (block < p->k % blocks);
+    k = block_size(p->k, block);
+    const ptrdiff_t panel = (ptrdiff_t)k * PANEL;
     const float *const source = block ? p->c : p->residual;
     const float *const bias = block ? NULL : p->bias;
     const ptrdiff_t from_row = block ? p->c_row : p->residual_row;
-    const float *const b_block = p->b + (ptrdiff_t)l * PANEL;
+    const float *const b_block = p->b + (ptrdiff_t)l * panels * PANEL;
 
-    for (int group = 0; group < panels; group += GROUP) {
-      const int end = panels - group > GROUP ? group + GROUP : panels;
-      const int full_end = end < full ? end : full;
-      // The panels after these, or those of the next block
-      const float *const next = b_block + (end < panels ? end * panel : (ptrdiff_t)k * PANEL);
+    for (int group = 0; group < panels; group += group_size) {
+      const int end = panels - group > group_size ? group + group_size : panels;
+      const float *const next = b_block + end * panel; // the next group, maybe of the next block
 
-      for (int tile = 0, i = 0, rows; tile < tiles; tile++, i += rows) {
-        rows = p->m / tiles + (tile < p->m % tiles);
+      for (int tile = 0, i = 0, rows; i < p->m; tile++, i += rows) {
+        rows = tile_rows(p->m - i);
         const float *a = p->a + i * p->a_row + l * p->a_col;
         int turned = 0;
         if (rows > 1 || p->a_col != 1) {
@@ -269,28 +284,42 @@ void DF_K(matmul)(const df_matmul *p) {
         const float *const from = source ? source + i * from_row : NULL;
         float *const c = p->c + i * p->c_row;
 
-        for (int j = group, step; j < end; j += step) {
-          const int col = j * PANEL;
+        int j = group;
+        // One row reads four panels at once, a quarter of the matrix apart: four streams, each of which
+        // goes on where it was.
+        const int quarter = p->m == 1 ? full / 4 : 0;
+        for (; j < quarter; j++) {
+          const int col = j * PANEL, apart = quarter * PANEL;
+          tile_1_8(k, a, b_block + j * panel, quarter * panel, from ? from + col : NULL, apart,
+                   bias ? bias + col : NULL, c + col, apart, b_block);
+        }
+        j += 3 * quarter;
+
+        for (int wide; j < end; j += wide) {
+          const int col = j * PANEL, left = p->n - col;
           const float *const b = b_block + j * panel;
           const float *const from_j = from ? from + col : NULL;
           const float *const bias_j = bias ? bias + col : NULL;
           tile_run *run = tile_one[turned][rows];
-          step = 1;
-          if (j == full) {
-            tile_edge(run, rows, p->n - col, k, a, b, from_j, from_row, bias_j, c + col, p->c_row);
+          wide = 1;
+          if (rows == 1 && end - j >= 4)
+            run = tile_1_8, wide = 4;
+          else if (rows <= 2 && end - j >= 2)
+            run = tile_two[turned][rows], wide = 2;
+          else if (left <= WIDTH)
+            run = tile_half[turned][rows];
+
+          const int width = left <= WIDTH ? WIDTH : wide * PANEL;
+          if (left < width) {
+            tile_edge(run, rows, width, left, k, a, b, panel, from_j, from_row, bias_j, c + col,
+                      p->c_row);
             continue;
           }
-          if (rows == 1 && full_end - j >= 4)
-            run = tile_1_by_8[turned], step = 4;
-          else if (rows == 1 && full_end - j >= 2)
-            run = tile_1_by_4[turned], step = 2;
-          else if (rows == 2 && full_end - j >= 2)
-            run = tile_2_by_4[turned], step = 2;
-          // The first tiles fetch the next group for all; with few tiles
-          // nothing would be gained.
+          // The first tiles fetch the next group for all; with few tiles nothing would be gained.
           const bool fetch = tiles > 2 && tile * LINE < PANEL;
           const float *const ahead = fetch ? next + (j - group) * panel + tile * k * LINE : b;
-          run(k, a, b, panel, from_j, from_row, bias_j, c + col, p->c_row, ahead);
+          run(k, a, b, panel, from_j, rows == 1 ? PANEL : from_row, bias_j, c + col,
+              rows == 1 ? PANEL : p->c_row, ahead);
         }
         // The finished part of these rows is still in L1.
         if (p->act >= 0 && block == blocks - 1) {
