@@ -6,8 +6,9 @@
 import { badArgument } from './errors.js';
 import { workerLink } from './link.js';
 
-const STACK = 256 * 1024; // bytes, as the engine's own (CMakeLists.txt)
-const PAGE = 65536;
+// As CMakeLists.txt has them for the engine: bytes of a stack, pages of memory at the start.
+const STACK = 256 * 1024;
+const PAGES = 32;
 const MOST = 64;
 const USEFUL = 8; // more are seldom cores that are as fast
 
@@ -36,7 +37,7 @@ export function threadCount(wish) {
 export function sharedMemory() {
   for (let maximum = 32768; maximum >= 4096; maximum /= 2) {
     try {
-      return new WebAssembly.Memory({ initial: (2 << 20) / PAGE, maximum, shared: true });
+      return new WebAssembly.Memory({ initial: PAGES, maximum, shared: true });
     } catch {
       // less, then
     }
