@@ -23,7 +23,7 @@ export default [
     languageOptions: { globals: globals.nodeBuiltin },
   },
   {
-    files: ['web/tests/**'],
+    files: ['web/tests/**', 'tools/bench/**'],
     languageOptions: { globals: { ...globals.browser, ...globals.nodeBuiltin } },
   },
 ];

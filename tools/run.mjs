@@ -1,4 +1,4 @@
-// What the npm scripts do: node tools/run.mjs start|test|build|lint|format [--only STEP]...
+// What the npm scripts do: node tools/run.mjs start|test|build|bench|lint|format [--only STEP]...
 //
 // A task is a list of steps and a step is a shell command. A step's output goes to build/log/STEP.txt and
 // is shown when it fails; the first failure ends the task. Set-up comes first and takes seconds when
@@ -32,6 +32,8 @@ const steps = {
   modules: cmake('wasm', '--target modules'),
   package: 'node web/build.mjs',
   page: 'vite build web/demo',
+  command: cmake('native', '--target forcing'),
+  'bench-modules': cmake('wasm', '--target bench.simd.wasm bench.relaxed.wasm'),
   node: `${node} --test wasm_tests/*.test.mjs`,
   size: `${node} tools/size.mjs`,
   browsers: `${node} --test --test-concurrency 1 web/tests/*.test.mjs`,
@@ -43,6 +45,7 @@ const tasks = {
   lint,
   build,
   start: ['modules', 'package'],
+  bench: ['command', 'modules', 'bench-modules', 'package'],
   test: [...lint, 'native', 'asan', 'wasm', 'package', 'page', 'node', 'size', 'browsers'],
 };
 
@@ -53,10 +56,12 @@ if (task === 'format') {
   setUp('test');
   shell('node tools/clang-format.mjs && prettier --write --log-level warn .');
 } else if (tasks[task]) {
-  setUp(task === 'start' || task === 'build' ? 'build' : 'test');
-  const passed = await runSteps(tasks[task].filter((name) => !only.length || only.includes(name)));
+  setUp({ start: 'build', build: 'build', bench: 'bench' }[task] ?? 'test');
+  const all = task === 'bench' || !only.length; // the benchmark's own options name its sections
+  const passed = await runSteps(tasks[task].filter((name) => all || only.includes(name)));
   // The page stays up until Ctrl-C. Vite prints its address.
   if (task === 'start' && passed) shell('vite web/demo');
+  if (task === 'bench' && passed) shell(['node tools/bench/bench.mjs', ...options].join(' '));
 } else {
   console.error(
     `node tools/run.mjs ${[...Object.keys(tasks), 'format'].join('|')} [--only STEP]...`,

@@ -2,6 +2,7 @@
 //
 //   node tools/setup.mjs          what `npm start` needs: CMake, Ninja, Emscripten
 //   node tools/setup.mjs test     and what `npm test` needs: Clang with its sanitizers, the browsers
+//   node tools/setup.mjs bench    what `npm run bench` needs: the first, Chromium, PyTorch
 //
 // Programs come from the machine's own Debian or Ubuntu packages. Emscripten must be 3.1.69 or newer
 // (older ones emit relaxed-SIMD opcodes that no browser accepts), and Debian 12 has 3.1.6. There,
@@ -33,12 +34,18 @@ const needs = {
     [() => program('WebKitWebDriver'), 'webkit2gtk-driver'],
     [() => program('xvfb-run'), 'xvfb', 'xauth'],
   ],
+  bench: [
+    [() => program('chromium'), 'chromium', 'fonts-dejavu-core'],
+    // PyTorch takes the machine's BLAS, and OpenBLAS is the fast one.
+    [() => fs.existsSync('/usr/lib/python3/dist-packages/torch'), 'python3-torch'],
+    [() => sharedLibrary('libopenblas.so.0'), 'libopenblas0-pthread'],
+  ],
 };
 
-/** @param {'build' | 'test'} [purpose] */
+/** @param {'build' | 'test' | 'bench'} [purpose] */
 export function setUp(purpose = 'build') {
   if (!newer(process.versions.node, oldestNode)) give(`please install Node ${oldestNode} or newer`);
-  const missing = [...needs.build, ...(purpose === 'test' ? needs.test : [])]
+  const missing = [...needs.build, ...(purpose === 'build' ? [] : needs[purpose])]
     .filter(([isHere]) => !isHere())
     .flatMap(([, ...packages]) => packages);
   install(missing);
@@ -151,6 +158,11 @@ function program(name) {
 
 function output(command, args) {
   return spawnSync(command, args, { encoding: 'utf8' }).stdout ?? '';
+}
+
+/** Does the dynamic linker know it? */
+function sharedLibrary(name) {
+  return output('/sbin/ldconfig', ['-p']).includes(name);
 }
 
 /** The first number with dots that `program --version` prints; '0' where it does not run. */

@@ -156,7 +156,7 @@ for (const [way, options] of Object.entries(ways)) {
 
     test('an abort between rows leaves the sampler usable', async (t) => {
       const model = await tiny(t, options);
-      const plan = { length: 6, batch: 200, schedule: 'autoregressive', steps: 100 };
+      const plan = { length: 6, batch: 400, schedule: 'autoregressive', steps: 100 };
       const expected = copyRow(await model.sampler(plan).run());
       const controller = new AbortController();
       const { signal } = controller;

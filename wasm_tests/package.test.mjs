@@ -76,7 +76,8 @@ test('the types tell a user what goes in and what comes out', () => {
     import { DfError, loadModel, levelTable, features } from 'diffusion-forcing';
     import type { Frame, LevelTable, Progress, Row, Sampler } from 'diffusion-forcing';
     const onProgress = ({ loaded, total }: Progress) => loaded / (total ?? 1);
-    const model = await loadModel(new URL('https://example.org/model'), { onProgress });
+    const model = await loadModel(new URL('https://example.org/model'), { onProgress, workers: 'auto' });
+    const workers: number = model.info.workers;
     const sampler: Sampler = model.sampler({ length: 'drawn', seed: 7n, batch: 2 });
     sampler.keep(0, [{ dx: 1, dy: 2, pen: 0 }]).keep(1, new Float32Array(6), { sequence: 1 });
     for await (const { levels, tokens } of sampler) levels.fill(tokens[0]);
@@ -86,7 +87,7 @@ test('the types tell a user what goes in and what comes out', () => {
     const relaxed: boolean = features().relaxed;
     const code: string = new DfError('IO', 'x').code;
     using other = model.sampler();
-    export { frames, table, relaxed, code };
+    export { frames, table, relaxed, code, workers };
   `;
   try {
     const { status, stdout } = check(good);
@@ -96,6 +97,7 @@ test('the types tell a user what goes in and what comes out', () => {
       ['batch: 2', 'batches: 2'],
       ['dx: 1', "dx: 'a'"],
       ["'pyramid'", "'pyramids'"],
+      ["'auto'", "'all'"],
     ];
     for (const [from, to] of slips) {
       assert.notEqual(check(good.replace(from, to)).status, 0, `${to} passes`);

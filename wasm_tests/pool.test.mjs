@@ -52,12 +52,12 @@ test('all rows are those of one thread', async (t) => {
 });
 
 test('an abort of a run finds all sequences in the same row', async (t) => {
-  const options = { length: 6, batch: 200, schedule: 'autoregressive', steps: 100 };
+  const options = { length: 6, batch: 1000, schedule: 'autoregressive', steps: 100 };
   const sampler = (await tiny(t, { workers: 3 })).sampler(options);
   const twin = (await tiny(t)).sampler(options);
   for (let i = 0; i < 3; i++) {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(), 20);
+    setTimeout(() => controller.abort(), 15);
     await assert.rejects(sampler.run(controller), { name: 'AbortError' });
     const row = copyRow(await sampler.state());
     assert.ok(row.row > 0 && !row.done);
@@ -209,6 +209,25 @@ describe('a failure', () => {
     await assert.rejects(model.sampler({ length: 2 }).step(), told);
     await assert.rejects(model.memory(), told);
     assert.ok(made.every((one) => one.terminated));
+    model.dispose();
+  });
+
+  test('of a thread of Node, too', async (t) => {
+    const threads = [];
+    const { getBuiltinModule } = process;
+    t.mock.method(process, 'getBuiltinModule', (name) => {
+      const module = getBuiltinModule(name);
+      if (!module.Worker) return module;
+      class Worker extends module.Worker {
+        made = threads.push(this);
+      }
+      return { ...module, Worker };
+    });
+    const model = await loadModel(tinyModel(), { workers: 2 });
+    assert.equal(threads.length, 2);
+    await threads[0].terminate();
+    await assert.rejects(model.sampler().run(), dfError('WRONG_STATE', /worker failed: it has/));
+    await assert.rejects(model.memory(), dfError('WRONG_STATE', /worker failed: it has/));
     model.dispose();
   });
 

@@ -51,12 +51,19 @@ function positionCode(t, d) {
   return [...angles.map(Math.sin), ...angles.map(Math.cos)];
 }
 
+function code(weights, input, name, first, second) {
+  return linear(weights, `${name}.${second}`, linear(weights, `${name}.${first}`, input).map(gelu));
+}
+
+/** What the network is told of a level, 0 (least noisy) to K-1. */
+export function timeCode(net, weights, level) {
+  return code(weights, positionCode(level, net.network_size), 'model.time_mlp', 1, 3);
+}
+
 /** One network pass: { out, z }. level counts 0 (least noisy) to K-1. */
 export function pass(net, weights, z, x, level, condition) {
-  const code = (input, name, first, second) =>
-    linear(weights, `${name}.${second}`, linear(weights, `${name}.${first}`, input).map(gelu));
-  const time = code(positionCode(level, net.network_size), 'model.time_mlp', 1, 3);
-  const cond = condition ? code(condition, 'model.external_cond_mlp', 0, 2) : [];
+  const time = timeCode(net, weights, level);
+  const cond = condition ? code(weights, condition, 'model.external_cond_mlp', 0, 2) : [];
   let v = [...z, ...x, ...time, ...cond];
   const hidden = linear(weights, 'model.mlp_before_gru.mlp.0', v).map(gelu);
   const mlp = linear(weights, 'model.mlp_before_gru.mlp.2', hidden);

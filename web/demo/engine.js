@@ -9,7 +9,7 @@ export async function load({ onProgress }) {
   if (!features().simd)
     throw Object.assign(new Error('no WebAssembly SIMD'), { code: 'NOT_SUPPORTED' });
   const build = new URLSearchParams(location.search).get('build') === 'simd' ? 'simd' : 'auto';
-  return loadModel(MODEL, { build, onProgress });
+  return loadModel(MODEL, { build, onProgress, workers: 'auto' });
 }
 
 /** A sentence for people, by error code. */

@@ -1,0 +1,228 @@
+// RESULTS.md from the results of the sections.
+import { readFileSync } from 'node:fs';
+import { models, plan } from './cases.mjs';
+import { networkOf, operations, rnnStep, size } from './network.mjs';
+
+const engines = { node: 'Node', chromium: 'Chromium' };
+const labels = { relaxed: 'relaxed', simd: 'plain' };
+const label = (variant) => labels[variant] ?? variant;
+
+const round = (x, digits = 3) => String(Number(x.toPrecision(digits)));
+const times = (x) => `${x.toFixed(2)} x`;
+const share = (x) => `${Math.round(100 * x)} %`;
+const ms = (seconds) => round(1e3 * seconds);
+const giga = (operations, seconds) => ((1e-9 * operations) / seconds).toFixed(1);
+
+function table(head, rows) {
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+/** All figures that are there. */
+export function report(results) {
+  const parts = [head(results)];
+  const add = (name, write) => {
+    if (results[name]) parts.push(write(results[name].data, results));
+  };
+  for (const [engine, name] of Object.entries(engines)) {
+    add(`products-${engine}`, (data) => products(data, name, results[`limits-${engine}`]?.data));
+  }
+  for (const [engine, name] of Object.entries(engines)) {
+    add(`step-${engine}`, (data) => steps(data, `RNN step, ${name}`, rnnText()));
+    add(`model-${engine}`, (data) => steps(data, `Planner step, ${name}`, plannerText()));
+  }
+  plans(parts, results);
+  add('start', start);
+  add('size', downloads);
+  add('training', training);
+  return `${parts.join('\n\n')}\n`;
+}
+
+function head(results) {
+  const dates = [...new Set(Object.values(results).map(({ date }) => date))].sort();
+  const machines = [...new Set(Object.values(results).map(({ machine }) => machine))];
+  const version = (engine) =>
+    Object.entries(results).find(([name]) => name.endsWith(`-${engine}`))?.[1].data.version;
+  const torch = results['plan-torch']?.data.version ?? results.training?.data[0]?.torch;
+  const { version: own } = JSON.parse(readFileSync('package.json', 'utf8'));
+  const versions = [
+    `diffusion-forcing ${own}`,
+    version('node') && `Node ${version('node')}`,
+    version('chromium') && version('chromium').replace('/', ' '),
+    'onnxruntime-web 1.30 (wasm, one thread)',
+    torch && `PyTorch ${torch} (Debian)`,
+  ].filter(Boolean);
+  return `# Benchmark
+
+Written by \`npm run bench\`; do not edit. ${dates.join(', ')}. ${machines.join('; ')} (virtual, shared).
+${versions.join(', ')}.
+
+Both sides and the limits are measured in turns in one run; figures are medians over the rounds, ratios medians of what
+was measured side by side. In Node, and for PyTorch's plan, time is that of the thread, so that other processes do not
+count; elsewhere it is that of the clock. Before a time is taken, results are compared: the benchmark ends if they differ. "Faster" is
+the time of ONNX Runtime over ours. "Of the limit": the time that arithmetic at the peak of a register-only loop takes,
+or reading the weights once (the longer of the two), over ours. "Relaxed" and "plain" are the two builds of the package:
+with relaxed SIMD, and with the SIMD that every browser has.
+
+![How many times faster](results.svg)`;
+}
+
+function products({ version, result }, engine, limits) {
+  const builds = Object.keys(result[0].ours);
+  const rows = result.map(({ shape: [m, k, n], ort, empty, ours }) => {
+    const work = 2 * m * k * n;
+    // What is left of a tiny product is noise.
+    const kernel = (build) => (ort > 2 * empty ? times((ort - empty) / ours[build].seconds) : '-');
+    return [
+      `${m}, ${k}, ${n}`,
+      giga(work, ort),
+      ...builds.flatMap((build) => {
+        const { seconds, share: of, faster } = ours[build];
+        return [giga(work, seconds), share(of), times(faster), kernel(build)];
+      }),
+    ];
+  });
+  const columns = builds.flatMap((build) => [
+    label(build),
+    'of the limit',
+    'faster',
+    'without the call',
+  ]);
+  return `## Matrix products, ${engine} ${version.replace(/^.*\//, '')}, GFLOP/s
+
+C (M, N) = A (M, K) B (K, N) + bias, float32, B constant. "Without the call": against ONNX Runtime's time less that of an
+empty call${limits ? ` (${(1e6 * limits.result.emptyRun).toFixed(0)} us)` : ''}.${limits ? `\n${limitsText(limits.result)}` : ''}
+
+${table(['M, K, N', 'ONNX Runtime', ...columns], rows)}`;
+}
+
+function limitsText({ peak, read }) {
+  const peaks = Object.entries(peak).map(
+    ([build, flops]) => `${(1e-9 * flops).toFixed(1)} GFLOP/s (${label(build)})`,
+  );
+  const reads = read.map(
+    ([kB, speed]) => `${(1e-9 * speed).toFixed(0)} (${kB < 1024 ? `${kB} kB` : `${kB / 1024} MB`})`,
+  );
+  return `Limits: arithmetic ${peaks.join(', ')}; reading, GB/s: ${reads.join(', ')}.`;
+}
+
+function rnnText() {
+  return `x 60, z 128, time code 32; three residual blocks of width 1024, one to 128, GRU 128, linear layer, head 60:
+${(size(rnnStep) / 1e6).toFixed(1)} M parameters, ${(operations(rnnStep) / 1e6).toFixed(1)} MFLOP per sequence. Ours: the library's graph and plan; inputs are copied in and
+results out.`;
+}
+
+function plannerText() {
+  const net = networkOf(models.planner);
+  return `The paper's planning network, three residual blocks of width 1024 before and three after the GRU: ${(size(net) / 1e6).toFixed(1)} M parameters,
+${(operations(net) / 1e6).toFixed(1)} MFLOP per sequence. Ours: \`sampler.step()\` of the package for sequences of one token, with the time code and
+the update of the token, which ONNX Runtime is spared.`;
+}
+
+function steps({ result }, title, text) {
+  const variants = Object.keys(result[0].ours);
+  const rows = result.map(({ batch, ort, form, ours }) => [
+    batch,
+    ms(ort),
+    ...variants.flatMap((variant) => {
+      const { seconds, share: of, faster } = ours[variant];
+      return [ms(seconds), share(of), times(faster)];
+    }),
+    form,
+  ]);
+  const columns = variants.flatMap((variant) => [label(variant), 'of the limit', 'faster']);
+  return `## ${title}, ms
+
+${text} The ONNX graph is the fastest of four forms, tried in the same run.
+
+${table(['batch', 'ONNX Runtime', ...columns, 'form'], rows)}`;
+}
+
+function plans(parts, results) {
+  const rows = [];
+  const torch = results['plan-torch']?.data;
+  const row = (name, of, faster = '-') =>
+    rows.push([
+      name,
+      ...plan.uncertainties.map((u) => (of(u) === undefined ? '-' : round(of(u)))),
+      ...plan.uncertainties.map((u) =>
+        torch && of(u) !== undefined ? `${round(torch.plans[u].seconds / of(u))} x` : '-',
+      ),
+      faster,
+    ]);
+  let names = '';
+  for (const [engine, name] of Object.entries(engines)) {
+    const data = results[`plan-${engine}`]?.data.result;
+    if (!data) continue;
+    names ||= `(form: ${data.form})`;
+    for (const [variant, { seconds, faster }] of Object.entries(data.ours)) {
+      row(`the package, ${label(variant)}, ${name}`, (u) => seconds[u], times(faster));
+    }
+    row(`ONNX Runtime, ${name}`, (u) => (u === data.compared ? data.ort : undefined));
+  }
+  const native = results['plan-native']?.data;
+  if (native) row('`forcing sample`, one thread, loading included', (u) => native[u]);
+  if (torch) row('PyTorch, one thread', (u) => torch.plans[u].seconds);
+  if (!rows.length) return;
+  const heads = plan.uncertainties.map((u) => `u = ${u}`);
+  const against = plan.uncertainties.map((u) => `PyTorch / it, u = ${u}`);
+  const bounded = torch
+    ? ` PyTorch ran ${plan.uncertainties.map((u) => `${torch.plans[u].run} of ${torch.plans[u].rows}`).join(', ')} rows; every row costs the same, and the time of all was scaled from these.`
+    : '';
+  parts.push(`## A whole plan, seconds
+
+The planner, ${plan.length} tokens, ${plan.steps} steps, pyramid with uncertainty u, one sequence. PyTorch samples as the published code does: every
+token in every row, one at a time.${bounded}
+ONNX Runtime is used as a careful user would: row by row and token by token, but only tokens that change, and finished
+ones once more ${names}.
+
+${table(['', ...heads, ...against, 'faster than ONNX Runtime'], rows)}`);
+}
+
+function start(data) {
+  const rows = [];
+  for (const [engine, name] of Object.entries(engines)) {
+    for (const [model, { ours, ort }] of Object.entries(data[engine])) {
+      const net = networkOf(models[model]);
+      const text = `${model} (${((4 * size(net)) / 1e6).toFixed(0)} MB), fresh ${engine === 'node' ? 'process' : 'page'}, ${name}`;
+      rows.push([text, ms(ours), ms(ort), times(ort / ours)]);
+    }
+  }
+  return `## From import to the first row, ms
+
+Import, compile, load the model (float32), first row of a plan (the package; in pages through its worker), or first
+output of the same step (ONNX Runtime). Files come from the local disk, or from a local server into an empty cache.
+
+${table(['', 'the package', 'onnxruntime-web', 'faster'], rows)}`;
+}
+
+function downloads({ ours, ort }) {
+  const kB = (n) => (n / 1000).toFixed(n < 1e5 ? 1 : 0);
+  const rows = [
+    ['the package: JavaScript with worker, relaxed build', kB(ours.raw), kB(ours.gzip)],
+    ['onnxruntime-web: entry `wasm`, its module', kB(ort.raw), kB(ort.gzip)],
+    ['times smaller', round(ort.raw / ours.raw), round(ort.gzip / ours.gzip)],
+  ];
+  return `## Download, kB
+
+${table(['', 'raw', 'gzipped'], rows)}`;
+}
+
+function training(rows) {
+  const lines = rows.flatMap(({ name, parameters, threads }) =>
+    Object.entries(threads).map(([n, { ours, torch, faster }]) => [
+      `${name} (${(parameters / 1e6).toFixed(1)} M parameters)`,
+      n,
+      Math.round(ours),
+      Math.round(torch),
+      times(faster),
+    ]),
+  );
+  return `## Training, tokens per second
+
+Forward, backward, clipping, AdamW and moving average, natively on the CPU: \`forcing train\` against PyTorch with the same
+network, batch and threads. The kanji recipe has 1 to 20 tokens of 20 numbers, sequences of like length side by side;
+tokens that only fill up a batch do not count. The other one is the planner with random data.
+
+${table(['', 'threads', '`forcing train`', 'PyTorch', 'faster'], lines)}`;
+}
