@@ -31,7 +31,7 @@ const steps = {
   native: `${cmake('native')} && ctest --preset native`,
   asan: `${cmake('asan')} && ctest --preset asan`,
   wasm: `${cmake('wasm')} && ctest --preset wasm`,
-  modules: cmake('wasm', '--target df.simd.wasm df.relaxed.wasm'),
+  modules: cmake('wasm', '--target modules'),
   package: 'node web/build.mjs',
   page: 'vite build web/demo',
   command: cmake('native', '--target forcing'),

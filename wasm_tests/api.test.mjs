@@ -32,9 +32,9 @@ for (const [way, options] of Object.entries(ways)) {
 
       const { info } = model;
       assert.equal(info.version, '0.1.0');
-      assert.equal(info.workers, { 'in-thread': 0, worker: 1, pool: 3 }[way]);
+      assert.equal(info.workers, { 'in-thread': 0, worker: 1, pool: 3, threads: 1 }[way]);
       assert.equal(info.worker, way !== 'in-thread');
-      assert.equal(info.threads, 1);
+      assert.equal(info.threads, way === 'threads' ? 3 : 1);
       const sizes = shapes.map((shape) => shape.reduce((a, b) => a * b));
       assert.equal(info.parameters, sizes.reduce((a, b) => a + b)); // prettier-ignore
       assert.equal(info.modelBytes, tinyModel().length);
@@ -352,9 +352,10 @@ test('levelTable needs no model', async () => {
 });
 
 test('features are booleans, and asking loads nothing', () => {
-  const { simd, relaxed } = features();
+  const { simd, relaxed, threads } = features();
   assert.equal(simd, true);
   assert.equal(typeof relaxed, 'boolean');
+  assert.equal(typeof threads, 'boolean');
 });
 
 test('errors have a code, a message and a hint', async () => {

@@ -3,11 +3,12 @@ import { DfError, features, loadModel } from '../web/dist/index.js';
 import { NodeWorker } from './node-worker.mjs';
 import { strokes, tinyModel } from './tiny.mjs';
 
-/** The ways to run a model here: in this thread, and through the protocol of one worker or more. */
+/** The ways to run a model here: in this thread, and through the protocol of one worker or more, with threads. */
 export const ways = {
   'in-thread': {},
   worker: { worker: () => new NodeWorker() },
   pool: { worker: () => new NodeWorker(), workers: 3 },
+  threads: { worker: () => new NodeWorker(), threads: 3 },
 };
 
 export const builds = ['simd', 'relaxed'];

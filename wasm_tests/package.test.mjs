@@ -120,4 +120,6 @@ test('the relaxed build uses no relaxed instruction but those that are probed', 
   };
   assert.deepEqual(used('df.relaxed.wasm'), ['f32x4.relaxed_madd', 'f32x4.relaxed_nmadd']);
   assert.deepEqual(used('df.simd.wasm'), []);
+  assert.deepEqual(used('df.relaxed.threads.wasm'), used('df.relaxed.wasm'));
+  assert.deepEqual(used('df.simd.threads.wasm'), []);
 });

@@ -1,4 +1,4 @@
-// Makes web/dist, the npm package, from web/src and the two wasm modules of build/wasm.
+// Makes web/dist, the npm package, from web/src and the wasm modules of build/wasm.
 //
 //   node web/build.mjs            (npm run build makes the wasm modules first)
 import { execFileSync } from 'node:child_process';
@@ -9,7 +9,9 @@ import { build } from 'esbuild';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const dist = 'web/dist';
-const modules = ['df.simd.wasm', 'df.relaxed.wasm'];
+const modules = ['simd', 'relaxed', 'simd.threads', 'relaxed.threads'].map(
+  (file) => `df.${file}.wasm`,
+);
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });

@@ -331,6 +331,8 @@ df_status generate(generated *out, const open_model *m, const generate_options *
   if (o.sampler.batch > share) o.sampler.batch = share > 0 ? share : 1;
   w.o = &o;
   int batches = (o.count + o.sampler.batch - 1) / o.sampler.batch;
+  // Fewer sequences than cores: the cores that are left share the work on each.
+  o.sampler.threads = batches > 0 && batches < threads ? threads / batches : 1;
 
   df_status status = read_inputs(&in, &o, &m->config, error);
   if (!status) status = df_threads_create(&pool, threads < batches ? threads : batches, error);

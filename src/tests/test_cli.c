@@ -266,6 +266,10 @@ TEST(a_sample_does_not_depend_on_batch_threads_and_count) {
   const char *frames = strstr(out, "\"sequences\":[");
   REQUIRE(CHECK(frames != NULL));
   CHECK_CONTAINS(first, frames + strlen("\"sequences\":["));
+  static char two[sizeof out];
+  strcpy(two, out);
+  CHECK_INT(forcing("sample MODEL --count 2 --first 7 --seed 3 --threads 5"), CLI_OK); // 2 on each
+  CHECK_TEXT(out, two);
 }
 
 TEST(json_holds_what_the_manual_says) {

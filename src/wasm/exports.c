@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/threads.h"
 #include "df.h"
 #include "diffusion/sampler.h"
 #include "graph/packed.h"
@@ -32,6 +33,13 @@ EXPORT(void *, alloc)(size_t size) {
 }
 EXPORT(void, free)(void *block) { df_free(block); }
 EXPORT(double, used)(void) { return (double)df_alloc_bytes(); }
+
+#ifdef __wasm_atomics__
+// ---- Threads (web/src/threads.js) ----
+
+EXPORT(void, threads_expect)(int count) { df_threads_expect(count); }
+EXPORT(void, threads_join)(int thread) { df_threads_join(thread); }
+#endif
 
 // Is x an integer of at most `most`? The range of the value itself is the library's to check.
 static bool whole(double x, double most, const char *name) {

@@ -10,6 +10,7 @@ const kinds = {
   stabilization: 'number',
   batch: 'number',
   sequence: 'number',
+  threads: 'number',
   ahead: 'number',
   schedule: 'string',
   weights: 'string',

@@ -39,12 +39,19 @@ export class Engine {
   #options;
   /** @type {Defaults | undefined} */
   #defaults;
+  /** Threads of a sampler that asks for no number. */
+  #threads = 1;
+  #stacks = 0;
 
-  /** @param {BufferSource | WebAssembly.Module} wasm */
-  static async create(wasm) {
+  /**
+   * @param {BufferSource | WebAssembly.Module} wasm
+   * @param {WebAssembly.Memory} [memory] for a module with threads
+   */
+  static async create(wasm, memory) {
     try {
-      const result = await WebAssembly.instantiate(/** @type {BufferSource} */ (wasm), {});
-      return new Engine('instance' in result ? /** @type {any} */ (result).instance : result);
+      const module = wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm);
+      const { exports } = await WebAssembly.instantiate(module, memory && { env: { memory } });
+      return new Engine({ memory, ...exports });
     } catch (cause) {
       throw new DfError(
         'NOT_SUPPORTED',
@@ -57,10 +64,10 @@ export class Engine {
     }
   }
 
-  /** @param {WebAssembly.Instance} instance */
-  constructor(instance) {
+  /** @param {object} exports */
+  constructor(exports) {
     /** @type {any} */
-    this.c = instance.exports;
+    this.c = exports;
     this.c._initialize?.();
     this.#schedules = /** @type {Schedule[]} */ (this.#names(this.c.schedule_name));
     this.#weights = this.#names(this.c.weights_name);
@@ -80,7 +87,7 @@ export class Engine {
   /** @param {number} at */
   #text(at) {
     const bytes = new Uint8Array(this.c.memory.buffer, at);
-    return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+    return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0))); // it takes no shared memory
   }
 
   /** @param {(i: number) => number} nameAt 0 past the end */
@@ -129,6 +136,26 @@ export class Engine {
   /** @returns {Memory} */
   memory() {
     return { heap: this.c.memory.buffer.byteLength, used: this.c.used() };
+  }
+
+  // ---- Threads (threads.js) ----
+
+  /**
+   * Stacks for further threads: the addresses of their upper ends.
+   * @param {number} count
+   * @param {number} size bytes
+   */
+  stacks(count, size) {
+    if (!this.c.threads_join) throw new DfError('NOT_SUPPORTED', 'a module without threads');
+    this.#stacks ||= this.c.alloc(count * size);
+    if (!this.#stacks) throw this.#error();
+    return { stacks: Array.from({ length: count }, (_, i) => this.#stacks + (i + 1) * size) };
+  }
+
+  /** @param {number} count the threads there are, this one included */
+  expect(count) {
+    this.c.threads_expect(count);
+    this.#threads = count;
   }
 
   // ---- Model ----
@@ -218,7 +245,7 @@ export class Engine {
   create(id, options) {
     const { length, table, schedule, weights } = options;
     /** @type {any} */
-    const given = { ...options };
+    const given = { threads: this.#threads, ...options };
     if (length === 'drawn') given.length = 0;
     if (length === Infinity) given.length = -1;
     if (schedule !== undefined) given.schedule = this.#schedule(schedule);

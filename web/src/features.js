@@ -1,5 +1,6 @@
 /** @import { Build, Features } from './types.js' */
 import { DfError, badArgument } from './errors.js';
+import { canShare } from './threads.js';
 
 /**
  * What this engine can run, found by validating modules of a few bytes.
@@ -11,6 +12,7 @@ export function features() {
     // all relaxed instructions of src/kernels: f32x4.relaxed_madd, f32x4.relaxed_nmadd,
     // i32x4.relaxed_dot_i8x16_i7x16_add_s
     relaxed: [0x85, 0x86, 0x93].every((op) => validates(0xfd, op, 2)),
+    threads: canShare(),
   };
 }
 

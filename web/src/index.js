@@ -1,6 +1,6 @@
 /** @import { Model } from './model.js' */
 /** @import { Source } from './read.js' */
-/** @import { Build, LevelTable, LoadOptions, TableOptions } from './types.js' */
+/** @import { File, LevelTable, LoadOptions, TableOptions } from './types.js' */
 /* global Worker */
 import { load, tableWithoutModel, workerFromText } from './load.js';
 import { nodeWorker } from './node-worker.js';
@@ -13,10 +13,14 @@ const here = import.meta.url;
 
 const files = {
   // Bundlers look for exactly these forms of new URL() and new Worker().
-  wasm: (/** @type {Build} */ build) =>
-    build === 'simd'
-      ? new URL('./df.simd.wasm', import.meta.url)
-      : new URL('./df.relaxed.wasm', import.meta.url),
+  wasm: (/** @type {File} */ file) =>
+    ({
+      simd: () => new URL('./df.simd.wasm', import.meta.url),
+      relaxed: () => new URL('./df.relaxed.wasm', import.meta.url),
+      'simd.threads': () => new URL('./df.simd.threads.wasm', import.meta.url),
+      'relaxed.threads': () => new URL('./df.relaxed.threads.wasm', import.meta.url),
+    })[file](),
+  threads: true,
   workers: [
     () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }),
     // A worker's script must come from the page's own origin; what that imports need not.

@@ -1,5 +1,5 @@
-// The package in one file: both WebAssembly files and the worker are inside.
-/** @import { Build } from './types.js' */
+// The package in one file: the WebAssembly files without threads and the worker are inside.
+/** @import { File } from './types.js' */
 /* global DF_SIMD_WASM, DF_RELAXED_WASM, DF_WORKER_JS */
 import { load, tableWithoutModel, workerFromText } from './load.js';
 import { nodeWorker } from './node-worker.js';
@@ -9,8 +9,9 @@ export { features } from './features.js';
 export * from './types.js';
 
 const files = {
-  wasm: (/** @type {Build} */ build) =>
-    gunzip(Uint8Array.from(atob(build === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), byte)),
+  wasm: (/** @type {File} */ file) =>
+    gunzip(Uint8Array.from(atob(file === 'simd' ? DF_SIMD_WASM : DF_RELAXED_WASM), byte)),
+  threads: false,
   workers: [
     () => workerFromText(DF_WORKER_JS),
     () => nodeWorker(new URL(`data:text/javascript,${encodeURIComponent(DF_WORKER_JS)}`)),

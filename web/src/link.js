@@ -6,6 +6,7 @@ import { DfError } from './errors.js';
  * are made.
  * @typedef {object} Link
  * @property {number} workers  0: this thread
+ * @property {number} [threads]  of each. Default 1
  * @property {(method: string, args?: any[], transfer?: Transferable[]) => Promise<any>} call
  * @property {() => Promise<void> | void} rest  lets the calling thread draw and hear of aborts, if
  *   it has computed for long
@@ -19,11 +20,12 @@ export const SLICE = 12;
 
 /**
  * @param {Wasm} wasm
+ * @param {WebAssembly.Memory} [memory] for a module with threads
  * @returns {Promise<Link>}
  */
-export async function localLink(wasm) {
+export async function localLink(wasm, memory) {
   /** @type {Engine | null} */
-  let engine = await Engine.create(wasm);
+  let engine = await Engine.create(wasm, memory);
   let rested = performance.now();
   return {
     workers: 0,
@@ -49,9 +51,10 @@ export async function localLink(wasm) {
  * @param {Worker} worker
  * @param {Promise<Wasm>} wasm
  * @param {(reason: DfError) => void} [died] told if the worker fails later
+ * @param {...any} more of what it starts with (worker.js)
  * @returns {Promise<Link>}
  */
-export async function workerLink(worker, wasm, died) {
+export async function workerLink(worker, wasm, died, ...more) {
   /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
   const waiting = new Map();
   let calls = 0;
@@ -94,7 +97,7 @@ export async function workerLink(worker, wasm, died) {
     died?.(/** @type {DfError} */ (closed));
   });
   try {
-    await link.call('start', [await wasm]);
+    await link.call('start', [await wasm, ...more]);
   } catch (error) {
     link.close();
     throw error;

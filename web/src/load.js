@@ -1,7 +1,7 @@
 /** @import { Facts } from './core.js' */
 /** @import { Link, Wasm } from './link.js' */
 /** @import { Source } from './read.js' */
-/** @import { Build, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
+/** @import { Build, File, LevelTable, LoadOptions, PerBuild, TableOptions } from './types.js' */
 /* global Worker */
 import { Engine } from './core.js';
 import { DfError, badArgument } from './errors.js';
@@ -10,6 +10,7 @@ import { localLink, workerLink } from './link.js';
 import { Model } from './model.js';
 import { poolLink } from './pool.js';
 import { isLocal, read } from './read.js';
+import { sharedMemory, threadCount, withThreads } from './threads.js';
 
 /** Bytes of the model's file that may wait for an engine that runs. */
 const AHEAD = 1 << 22;
@@ -17,7 +18,8 @@ const AHEAD = 1 << 22;
 /**
  * Where an entry point of the package has its files.
  * @typedef {object} Files
- * @property {(build: Build) => URL | Response} wasm
+ * @property {(file: File) => URL | Response} wasm
+ * @property {boolean} threads  are there files with threads?
  * @property {(() => Worker)[]} workers  ways to make one, tried in this order
  */
 
@@ -30,7 +32,7 @@ export async function load(files, source, options) {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
   const build = chooseBuild(options.build);
-  const workers = countWorkers(options);
+  const crew = countCrew(files, options);
 
   // Wasm file and model come at the same time; what fails first stops the other.
   const stop = new AbortController();
@@ -40,7 +42,7 @@ export async function load(files, source, options) {
   const stopped = new Promise((_, reject) => {
     stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
   });
-  const engine = startEngine(files, build, workers, options, stop.signal);
+  const engine = startEngine(files, build, crew, options, stop.signal);
   engine.catch((error) => stop.abort(error));
   try {
     const opened = open(engine, read(source, { signal: stop.signal, onProgress }), stop);
@@ -51,7 +53,7 @@ export async function load(files, source, options) {
       version,
       build,
       isa,
-      threads: 1,
+      threads: link.threads ?? 1,
       workers: link.workers,
       worker: link.workers > 0,
       parameters,
@@ -120,29 +122,32 @@ export async function tableWithoutModel(files, options) {
 /**
  * @param {Files} files
  * @param {Build} build
- * @param {number} workers
+ * @param {Crew} crew
  * @param {LoadOptions} options
  * @param {AbortSignal} signal
  * @returns {Promise<{ link: Link, wasmBytes: number }>}
  */
-async function startEngine(files, build, workers, options, signal) {
+async function startEngine(files, build, crew, options, signal) {
   // The worker's script comes meanwhile.
-  const getting = getWasm(files, build, options, signal);
+  const getting = getWasm(files, crew.memory ? `${build}.threads` : build, options, signal);
   const wasm = getting.then((got) => got.wasm);
   wasm.catch(() => {});
-  const link = await startLink(files, workers, wasm, options);
+  const link = await startLink(files, crew, wasm, options);
   return { link, wasmBytes: (await getting).wasmBytes };
 }
 
 /**
  * @param {Files} files
- * @param {number} workers
+ * @param {Crew} crew
  * @param {Promise<Wasm>} wasm
  * @param {LoadOptions} options
  */
-async function startLink(files, workers, wasm, { worker }) {
-  const start = (/** @type {() => Worker} */ make) =>
-    workers > 1 ? poolLink(workers, make, wasm) : workerLink(make(), wasm);
+async function startLink(files, { workers, threads, memory }, wasm, { worker }) {
+  const start = async (/** @type {() => Worker} */ make) => {
+    if (workers > 1) return poolLink(workers, make, wasm);
+    const link = await workerLink(make(), wasm, undefined, memory);
+    return memory ? withThreads(link, threads, memory, wasm, [make]) : link;
+  };
   if (worker) return start(typeof worker === 'function' ? worker : () => worker);
   for (const make of workers ? files.workers : []) {
     try {
@@ -153,7 +158,37 @@ async function startLink(files, workers, wasm, { worker }) {
       await wasm;
     }
   }
-  return localLink(await wasm);
+  const link = await localLink(await wasm, memory);
+  return memory && !isPage() ? withThreads(link, threads, memory, wasm, files.workers) : link;
+}
+
+/**
+ * Who is to compute.
+ * @typedef {object} Crew
+ * @property {number} workers  0: the calling thread
+ * @property {number} threads  of each
+ * @property {WebAssembly.Memory} [memory]  theirs, if they are more than one
+ */
+
+/**
+ * @param {Files} files
+ * @param {LoadOptions} options
+ * @returns {Crew}
+ */
+function countCrew(files, options) {
+  const { worker, threads } = options;
+  const workers = countWorkers(options);
+  const wish = threadCount(threads);
+  const given = typeof options.workers === 'number';
+  if (given && workers > 1 && threads && threads > 1)
+    throw badArgument('threads', 'nothing beside workers', threads);
+  // The thread of a page must not wait for others, and a worker that was given is alone.
+  const mayWait = workers > 0 || !isPage();
+  const alone = (given && threads === undefined) || (worker && typeof worker !== 'function');
+  const memory = wish > 1 && files.threads && mayWait && !alone ? sharedMemory() : undefined;
+  return memory
+    ? { workers: Math.min(workers, 1), threads: wish, memory }
+    : { workers, threads: 1 };
 }
 
 /** More share the memory bus, and each holds the weights. */
@@ -187,13 +222,13 @@ function isPage() {
 
 /**
  * @param {Files} files
- * @param {Build} build
+ * @param {File} file
  * @param {LoadOptions} options
  * @param {AbortSignal} [signal]
  * @returns {Promise<{ wasm: Wasm, wasmBytes: number }>}
  */
-async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
-  const given = pick(wasmBinary, build) ?? pick(wasmUrl, build) ?? files.wasm(build);
+async function getWasm(files, file, { wasmBinary, wasmUrl }, signal) {
+  const given = pick(wasmBinary, file) ?? pick(wasmUrl, file) ?? files.wasm(file);
   if (given instanceof WebAssembly.Module) return { wasm: given, wasmBytes: 0 };
   const early = isLocal(given) ? null : compileEarly();
   /** @type {Uint8Array<ArrayBuffer>[]} */
@@ -205,7 +240,7 @@ async function getWasm(files, build, { wasmBinary, wasmUrl }, signal) {
     }
   } catch (error) {
     if (error instanceof DfError)
-      error.hint = `The options wasmUrl and wasmBinary tell where df.${build}.wasm is.`;
+      error.hint = `The options wasmUrl and wasmBinary tell where df.${file}.wasm is.`;
     throw error;
   }
   const bytes = await new Blob(pieces).arrayBuffer();
@@ -237,11 +272,14 @@ function compileEarly() {
 /**
  * @template T
  * @param {PerBuild<T> | undefined} given
- * @param {Build} build
+ * @param {File} file
+ * @returns {T | undefined}
  */
-function pick(given, build) {
-  const each = typeof given === 'object' && given && ('simd' in given || 'relaxed' in given);
-  return each ? given[build] : /** @type {T | undefined} */ (given);
+function pick(given, file) {
+  const files = ['simd', 'relaxed', 'simd.threads', 'relaxed.threads'];
+  if (!given || !files.some((name) => Object.hasOwn(given, name)))
+    return /** @type {T | undefined} */ (given);
+  return /** @type {any} */ (given)[file];
 }
 
 /**

@@ -7,7 +7,8 @@
 export function nodeWorker(script) {
   // Not by import(), which bundlers for browsers would try to resolve.
   const { process } = /** @type {any} */ (globalThis);
-  const thread = new (process.getBuiltinModule('node:worker_threads').Worker)(script);
+  const { Worker: Thread } = process.getBuiltinModule('node:worker_threads');
+  const thread = new Thread(script, { execArgv: [] }); // --input-type is not for this script
   let unanswered = 0;
   thread.unref();
   return /** @type {any} */ ({

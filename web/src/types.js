@@ -6,6 +6,7 @@
 // are flat and row-major: tokens[((b * T + t) * F + f) * C + c].
 
 /** @typedef {'simd' | 'relaxed'} Build */
+/** @typedef {Build | `${Build}.threads`} File  df.FILE.wasm */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
 /** @typedef {'f32' | 'int8'} Weights */
 /**
@@ -23,19 +24,23 @@
  * @property {(progress: Progress) => void} [onProgress]
  * @property {boolean} [inThread]  true: compute in the calling thread. Default: a worker in pages,
  *   else in-thread
+ * @property {number} [threads]  at most so many threads share one copy of the weights, and the work
+ *   on one sequence too. In a page they need cross-origin isolation and a worker. Default: there one
+ *   for each core, at most 8; elsewhere 1
  * @property {number | 'auto'} [workers]  so many workers share the batches of samplers, each with its
- *   own copy of the weights; 'auto': one for each core, at most 8. Default: one in pages, none (the
- *   calling thread) elsewhere
+ *   own copy of the weights; 'auto': one for each core, at most 8, or one with threads. Default: one
+ *   in pages, none (the calling thread) elsewhere
  * @property {Build | 'auto'} [build]  force one of the two builds. Default: relaxed where the
  *   engine has it
- * @property {PerBuild<string | URL>} [wasmUrl]  where df.simd.wasm and df.relaxed.wasm are
+ * @property {PerBuild<string | URL>} [wasmUrl]  where the df.*.wasm files are
  * @property {PerBuild<BufferSource | WebAssembly.Module>} [wasmBinary]  or what they hold
  * @property {Worker | (() => Worker)} [worker]  a module worker of yours that runs
  *   'diffusion-forcing/worker'; with `workers` a function
  */
 /**
  * @template T
- * @typedef {T | { simd?: T, relaxed?: T }} PerBuild  one for the build in use, or one each
+ * @typedef {T | { simd?: T, relaxed?: T, 'simd.threads'?: T, 'relaxed.threads'?: T }} PerBuild
+ *   one for the file in use, or one each
  */
 /**
  * @typedef {object} Progress
@@ -68,14 +73,13 @@
  * @property {number} [batch]  B independent sequences. Default 1
  * @property {number} [sequence]  number of the first sequence of the batch: sequence b of a batch
  *   is the same as a batch of one with sequence: b. Default 0
- * @property {number} [ahead]  rows that may be computed ahead of the one that is handed out: cells of
- *   the level table that do not depend on each other are one batch then. Changes speed and memory,
- *   not a bit of the result. Default: until batches are full
  * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own,
  *   (rows, length), entries 0 to S; sets schedule: 'custom' and, from nested rows, length
  * @property {boolean} [allowRenoise]  columns of the table may rise
  * @property {Values} [conditions]  (length, E) external conditions of all sequences, as the
  *   network takes them: sampler.condition(0, conditions)
+ * @property {number} [threads]  of the model's threads, how many at most share a batch. Default:
+ *   all. Changes speed only
  * @property {AbortSignal | null} [signal]  for all steps of this sampler that are given no signal
  *   of their own
  */
@@ -114,7 +118,7 @@
  * @property {string} version  of the library
  * @property {Build} build  which of the two files runs
  * @property {string} isa  the kernels in use: 'simd128' or 'relaxed'
- * @property {number} threads  of each worker: 1
+ * @property {number} threads  that share the work of each worker
  * @property {number} workers  that compute; 0: the calling thread does
  * @property {boolean} worker  workers > 0
  * @property {number} parameters  numbers in the model
@@ -197,6 +201,7 @@
  * @typedef {object} Features
  * @property {boolean} simd  needed
  * @property {boolean} relaxed  faster
+ * @property {boolean} threads  memory can be shared; a page must be cross-origin isolated
  */
 
 /** @typedef {import('./model.js').Model} Model */

@@ -1,6 +1,7 @@
 // The engine in a worker. A message is { id, method, args }, the answer { id, result } or
-// { id, error }.
+// { id, error }. A worker that starts as a thread of another's engine gets no further message.
 import { Engine } from './core.js';
+import { join } from './threads.js';
 
 /** @type {Engine} */
 let engine;
@@ -14,7 +15,9 @@ port.addEventListener(
   async (/** @type {MessageEvent} */ { data: { id, method, args } }) => {
     try {
       if (method === 'start') {
-        engine = await Engine.create(args[0]);
+        const [wasm, memory, thread, stack] = args;
+        if (thread) setTimeout(await join(wasm, memory, thread, stack));
+        else engine = await Engine.create(wasm, memory);
         port.postMessage({ id });
       } else {
         const result = detached(/** @type {any} */ (engine)[method](...args));

@@ -90,6 +90,7 @@ async function startWebKit(processes, close) {
       ...process.env,
       DISPLAY: `:${display}`,
       NO_AT_BRIDGE: '1',
+      JSC_useSharedArrayBuffer: '1', // MiniBrowser does not give an isolated page what Safari gives it
       WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1', // it needs namespaces that containers do not grant
     },
   });

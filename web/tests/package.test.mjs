@@ -29,6 +29,12 @@ async function serve() {
     response.setHeader('access-control-allow-origin', '*');
     const type = pathname === '/model' ? '.safetensors' : extname(pathname);
     response.setHeader('content-type', types[type] ?? 'text/html');
+    // What a page needs to be cross-origin isolated; a worker's script needs the second one too.
+    if (pathname.startsWith('/isolated/'))
+      response.setHeader('cross-origin-opener-policy', 'same-origin');
+    if (pathname.startsWith('/isolated/') || pathname.startsWith('/dist/'))
+      response.setHeader('cross-origin-embedder-policy', 'require-corp');
+    response.setHeader('cross-origin-resource-policy', 'cross-origin');
     const policy = searchParams.get('policy');
     if (policy) response.setHeader('content-security-policy', policy);
     try {
@@ -72,16 +78,22 @@ async function sample(entry, options) {
     for await (const { row } of sampler) rows = row;
     const { tokens } = await sampler.state();
     model.dispose();
-    return { ...model.info, tokens: Array.from(tokens), rows, last: progress.at(-1) };
+    const { name } = model.fields[0];
+    return { ...model.info, name, tokens: Array.from(tokens), rows, last: progress.at(-1) };
   } catch (error) {
     return { code: error.code, message: error.message, hint: error.hint };
   }
 }
 
-function assertSampled(result, { worker = true, workers = worker ? 1 : 0, build = 'simd' } = {}) {
+function assertSampled(
+  result,
+  { worker = true, workers = worker ? 1 : 0, threads = 1, build = 'simd' } = {},
+) {
   assert.equal(result.code, undefined, `${result.code}: ${result.message}`);
   assert.equal(result.worker, worker);
   assert.equal(result.workers, workers);
+  assert.equal(result.threads, threads);
+  assert.equal(result.name, 'dx');
   assert.equal(result.build, build);
   assert.ok(result.rows > 8);
   assert.deepEqual(result.last, { loaded: result.modelBytes, total: result.modelBytes });
@@ -108,6 +120,28 @@ for (const [name, launch] of Object.entries(browsers)) {
       assertSampled(await run('/dist/index.js', { build: 'simd', inThread: true }), {
         worker: false,
       });
+      quiet();
+    });
+
+    test('threads in a page that is cross-origin isolated', async () => {
+      const isolated = async (entry, options) => {
+        await browser.page.goto(`${own.address}/isolated/`);
+        assert.equal(await browser.page.evaluate(() => crossOriginIsolated), true);
+        return browser.page.evaluate(sample, entry, { build: 'simd', ...options });
+      };
+      const cores = await browser.page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
+      assert.ok(cores > 1, `${cores} cores`);
+      const index = '/dist/index.js';
+      assertSampled(await isolated(index, {}), { threads: cores });
+      assertSampled(await isolated(index, { threads: 3 }), { threads: 3 });
+      assertSampled(await isolated(index, { workers: 'auto' }), { threads: cores });
+      assertSampled(await isolated(index, { workers: 2 }), { workers: 2 });
+      assertSampled(await isolated(index, { inThread: true }), { worker: false });
+      assertSampled(await isolated('/dist/inline.js', {}));
+      quiet();
+      assertSampled(await isolated(`${other.address}${index}`, { threads: 2 }), { threads: 2 });
+      browser.errors.splice(0); // some browsers log the workers that were refused
+      assertSampled(await run(index, { build: 'simd', threads: 3 })); // not isolated
       quiet();
     });
 
