@@ -27,11 +27,18 @@ export const batches = [1, 8, 32, 100];
 /**
  * Ways to run the package: `load` goes to loadModel, `sampler` to model.sampler, `plans` are
  * measured too, `wall` must be set where it computes in other threads than the caller's. A build
- * that the engine lacks is left out.
+ * that the engine lacks is left out. `tolerance`: how far its results may be off.
  */
 export const variants = {
   relaxed: { build: 'relaxed', load: {}, sampler: {}, plans: true },
   simd: { build: 'simd', load: {}, sampler: {}, plans: false },
+  int8: {
+    build: 'relaxed',
+    load: {},
+    sampler: { weights: 'int8' },
+    plans: true,
+    tolerance: 0.1, // weights of 8 bits are not the same numbers
+  },
 };
 
 /** A whole plan: T tokens, S steps, level tables by uncertainty; `compared` with ONNX Runtime. */
@@ -71,10 +78,44 @@ function model(name, denoiser, size, levels) {
   };
 }
 
+/** Plans with rows computed ahead against row by row. */
+export const ahead = [
+  { name: 'planner', batches: [1] },
+  { name: 'kanji', batches: [1, 8, 100] },
+];
+
+/** Ways to use two cores; the first one is what the others are compared with. */
+export const parallel = {
+  name: 'kanji',
+  sampler: { length: 20, steps: 25, schedule: 'pyramid', uncertainty: 1 },
+  batches: [1, 8, 100],
+  ways: {
+    'one worker': { workers: 1, threads: 1 },
+    'two workers': { workers: 2 },
+    'two threads': { workers: 1, threads: 2 },
+  },
+};
+
 /** How long and how often: ms of one measurement, ms of warming up, rounds. */
 export const effort = {
-  full: { window: 12, warm: 150, rounds: 11, planRounds: 2, startRounds: 5, torchSeconds: 6 },
-  quick: { window: 6, warm: 50, rounds: 3, planRounds: 1, startRounds: 1, torchSeconds: 2 },
+  full: {
+    window: 12,
+    warm: 150,
+    rounds: 11,
+    planRounds: 2,
+    parallelRounds: 7,
+    startRounds: 5,
+    torchSeconds: 6,
+  },
+  quick: {
+    window: 6,
+    warm: 50,
+    rounds: 3,
+    planRounds: 1,
+    parallelRounds: 1,
+    startRounds: 1,
+    torchSeconds: 2,
+  },
 };
 
 /**

@@ -1,10 +1,10 @@
 // RESULTS.md from the results of the sections.
 import { readFileSync } from 'node:fs';
-import { models, plan } from './cases.mjs';
+import { models, parallel, plan } from './cases.mjs';
 import { networkOf, operations, rnnStep, size } from './network.mjs';
 
 const engines = { node: 'Node', chromium: 'Chromium' };
-const labels = { relaxed: 'relaxed', simd: 'plain' };
+const labels = { relaxed: 'relaxed', simd: 'plain', int8: 'relaxed, int8' };
 const label = (variant) => labels[variant] ?? variant;
 
 const round = (x, digits = 3) => String(Number(x.toPrecision(digits)));
@@ -32,6 +32,8 @@ export function report(results) {
     add(`model-${engine}`, (data) => steps(data, `Planner step, ${name}`, plannerText()));
   }
   plans(parts, results);
+  add('ahead-node', rowsAhead);
+  add('parallel-node', cores);
   add('start', start);
   add('size', downloads);
   add('training', training);
@@ -177,6 +179,44 @@ ONNX Runtime is used as a careful user would: row by row and token by token, but
 ones once more ${names}.
 
 ${table(['', ...heads, ...against, 'faster than ONNX Runtime'], rows)}`);
+}
+
+function rowsAhead({ result }) {
+  const rows = result.map((row) => [
+    row.name,
+    row.batch,
+    row.uncertainty,
+    ms(row.plain),
+    ms(row.ahead),
+    times(row.plain / row.ahead),
+    ms(row.firstPlain),
+    ms(row.firstAhead),
+  ]);
+  return `## Rows ahead, Node, ms
+
+Cells of the level table that do not depend on each other run as one batch (a wavefront), against row by row
+(\`ahead: 0\`), bit for bit the same result: ${plan.length} tokens, ${plan.steps} steps, pyramid with uncertainty u. At u = ${plan.steps} every token waits for the end
+of the one before. Planner as above; kanji: the network of that model, ${(size(networkOf(models.kanji)) / 1e6).toFixed(1)} M parameters. From 64 sequences on
+the default is row by row: batches are full.
+
+${table(['network', 'batch', 'u', 'row by row', 'rows ahead', 'faster', 'first row', 'first row, ahead'], rows)}`;
+}
+
+function cores({ result }) {
+  const ways = Object.keys(result[0].seconds);
+  const rows = result.map(({ batch, seconds, faster }) => [
+    batch,
+    ms(seconds[ways[0]]),
+    ...ways.slice(1).flatMap((way) => [ms(seconds[way]), times(faster[way])]),
+  ]);
+  const heads = ways.slice(1).flatMap((way) => [way, 'faster']);
+  const { length, steps } = parallel.sampler;
+  return `## Two cores, Node, ms on the clock
+
+The kanji network, ${length} tokens, ${steps} steps, pyramid with u = 1. Workers have a copy of the model each and need no shared memory; threads
+share one and need a page that is cross-origin isolated. A single sequence runs on one worker.
+
+${table(['batch', ways[0], ...heads], rows)}`;
 }
 
 function start(data) {

@@ -31,6 +31,8 @@ export const sections = {
   'plan-chromium': inChromium('measurePlans'),
   'plan-native': nativePlans,
   'plan-torch': torchPlans,
+  'ahead-node': inNode('measureAhead'),
+  'parallel-node': inNode('measureParallel'),
   start,
   size: sizes,
   training: (how, say) => measureTraining({ how, say }),
