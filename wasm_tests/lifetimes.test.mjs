@@ -64,7 +64,7 @@ for (const [way, options] of Object.entries(ways)) {
       const model = await tiny(t, options);
       const sampler = model.sampler({
         length: 6,
-        batch: 500,
+        batch: 4000, // for longer than the wait below, however late that ends
         schedule: 'autoregressive',
         steps: 100,
       });

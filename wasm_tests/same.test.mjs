@@ -179,8 +179,9 @@ for (const build of builds) {
             const at = i * row.frameStack * row.fields;
             found.push(...row.tokens.subarray(at, at + row.frames[i] * row.fields));
           }
-          // Where a number lies between two of the 14 bits, it may be rounded either way.
-          const tolerance = plan.weights === 'int8' ? 1e-2 : 1e-3;
+          // Where a number lies between two of the 14 bits, it may be rounded either way, and
+          // sampling carries that on; int8 itself is off by more than this.
+          const tolerance = plan.weights === 'int8' ? 5e-2 : 1e-3;
           assertAgree(found, expected[b].flat(), model.config, `sequence ${b}`, tolerance);
         }
       }
