@@ -215,12 +215,21 @@ static tile_run *const tile_two[2][ROWS + 1] = {{NULL, NULL, tile_2_4}, {NULL, N
 
 // ---- One row -------------------------------------------------------------------------------------
 
-// What there is of a vector of which `left` columns exist, maybe none.
+// What there is of a vector of which `left` columns exist, maybe none. Out of line: there are many.
+static __attribute__((noinline)) vec load_part(const float *p, int left) {
+  return v_load_n(p, left > 0 ? left : 0);
+}
+static __attribute__((noinline)) void store_part(float *p, int left, vec x) {
+  v_store_n(p, left > 0 ? left : 0, x);
+}
 static inline vec part_get(const float *p, int left) {
-  return left > 0 ? v_get(p, left) : v_set(0);
+  return left >= WIDTH ? v_load(p) : load_part(p, left);
 }
 static inline void part_put(float *p, int left, vec x) {
-  if (left > 0) v_put(p, left, x);
+  if (left >= WIDTH)
+    v_store(p, x);
+  else
+    store_part(p, left, x);
 }
 
 // Panels in `cols` vectors of one row; they are `apart` panels apart in b, from, bias and c. Of the last
