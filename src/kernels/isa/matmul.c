@@ -234,8 +234,8 @@ static inline void part_put(float *p, int left, vec x) {
 
 // Panels in `cols` vectors of one row; they are `apart` panels apart in b, from, bias and c. Of the last
 // one `left` columns exist. Numbers of A are read by four: this is bound by loads. A jump after each k
-// keeps it in its place, or clang for wasm would do all steps of one sum and then those of the next. Where
-// v_fma is two instructions that are busy as it is, A is spread by loads.
+// keeps it in its place, or clang for wasm would do all steps of one sum and then those of the next. In
+// plain simd128 this is slower than a load of A for each k.
 #define ROW_PLACE(j)    (j / 2 * apart * PANEL + j % 2 * WIDTH)
 #define ROW_LEFT(j)     (j / 2 == last ? left - j % 2 * WIDTH : PANEL)
 #define ROW_START(i, j) vec c##j = v_set(0);
