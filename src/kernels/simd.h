@@ -36,6 +36,7 @@
 //   v_load(p)  v_load_n(p, n): the first n, the others 0
 //   v_store(p, x)  v_store_n(p, n, x): the first n, no other byte is touched
 //   v_set(s)  v_spread(p): s or *p in all lanes
+//   v_four(p): four numbers, of which v_one(f, i), i constant, has number i in all lanes
 //   v_add  v_sub  v_mul  v_div  v_sqrt
 //   v_fma(a, b, c): a b + c    v_fnma(a, b, c): c - a b
 //   v_min(s, x)  v_max(s, x): NaN where x is; s must be a number
@@ -56,6 +57,9 @@ static inline void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
 static inline void v_store_n(float *p, int n, vec x) { _mm512_mask_storeu_ps(p, v_first(n), x); }
 static inline vec v_set(float s) { return _mm512_set1_ps(s); }
 static inline vec v_spread(const float *p) { return _mm512_set1_ps(*p); }
+typedef __m512 vfour;
+static inline vfour v_four(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+#define v_one(f, i) _mm512_permute_ps(f, 0x55 * (i))
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
@@ -89,6 +93,9 @@ static inline void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
 static inline void v_store_n(float *p, int n, vec x) { _mm256_maskstore_ps(p, v_first(n), x); }
 static inline vec v_set(float s) { return _mm256_set1_ps(s); }
 static inline vec v_spread(const float *p) { return _mm256_broadcast_ss(p); }
+typedef __m256 vfour;
+static inline vfour v_four(const float *p) { return _mm256_broadcast_ps((const __m128 *)p); }
+#define v_one(f, i) _mm256_permute_ps(f, 0x55 * (i))
 static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
@@ -131,6 +138,9 @@ static inline void v_store_n(float *p, int n, vec x) {
 }
 static inline vec v_set(float s) { return vdupq_n_f32(s); }
 static inline vec v_spread(const float *p) { return vld1q_dup_f32(p); }
+typedef float32x4_t vfour;
+static inline vfour v_four(const float *p) { return vld1q_f32(p); }
+#define v_one(f, i) vdupq_n_f32(vgetq_lane_f32(f, i))
 static inline vec v_add(vec a, vec b) { return vaddq_f32(a, b); }
 static inline vec v_sub(vec a, vec b) { return vsubq_f32(a, b); }
 static inline vec v_mul(vec a, vec b) { return vmulq_f32(a, b); }
@@ -171,6 +181,9 @@ static inline void v_store_n(float *p, int n, vec x) {
 }
 static inline vec v_set(float s) { return wasm_f32x4_splat(s); }
 static inline vec v_spread(const float *p) { return wasm_v128_load32_splat(p); }
+typedef v128_t vfour;
+static inline vfour v_four(const float *p) { return wasm_v128_load(p); }
+#define v_one(f, i) wasm_i32x4_shuffle(f, f, i, i, i, i)
 static inline vec v_add(vec a, vec b) { return wasm_f32x4_add(a, b); }
 static inline vec v_sub(vec a, vec b) { return wasm_f32x4_sub(a, b); }
 static inline vec v_mul(vec a, vec b) { return wasm_f32x4_mul(a, b); }
@@ -203,6 +216,9 @@ static inline void v_store_n(float *p, int n, vec x) {
 }
 static inline vec v_set(float s) { return s; }
 static inline vec v_spread(const float *p) { return *p; }
+typedef const float *vfour;
+static inline vfour v_four(const float *p) { return p; }
+#define v_one(f, i) (f)[i]
 static inline vec v_add(vec a, vec b) { return a + b; }
 static inline vec v_sub(vec a, vec b) { return a - b; }
 static inline vec v_mul(vec a, vec b) { return a * b; }

@@ -28,7 +28,8 @@ enum {
   BLOCK = 256, // k of a block; a panel of it takes at most 32 KB
   // Panels that all rows visit before the next ones: 512 or 256 KB, for L2
   GROUP = (DF_IS(avx512) ? 131072 : 65536) / BLOCK / PANEL,
-  LINE = 16 // floats of a cache line
+  FAR = 262144, // floats of a block of B that L2 does not hold
+  LINE = 16     // floats of a cache line
 };
 
 size_t DF_K(packed_size)(int n, int k) {
@@ -76,9 +77,8 @@ void DF_K(pack)(int n, int k, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, 
 // k, a[k * A_SHORT + row]. The odd number of cache lines of A_LONG spreads rows over the sets.
 enum { A_LONG = BLOCK + 16, A_SHORT = (ROWS + WIDTH - 1) / WIDTH * WIDTH };
 
-// c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart in b. In c, from and bias
-// they lie side by side; for one row, c_row and from_row are their distance. A cache line from `ahead` on
-// is fetched to L2 with each k.
+// c[rows, cols] = from (or 0) + bias (or 0) + a b. Panels are `panel` floats apart in b. A cache line from
+// `ahead` on is fetched to L2 with each k.
 typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,
                       ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,
                       const float *ahead);
@@ -100,23 +100,23 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define COLS_1(X, i)     X(i, 0)
 #define COLS_2(X, i)     X(i, 0) X(i, 1)
 #define COLS_4(X, i)     COLS_2(X, i) X(i, 2) X(i, 3)
-#define COLS_8(X, i)     COLS_4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define COLS_6(X, i)     COLS_4(X, i) X(i, 4) X(i, 5)
+#define COLS_8(X, i)     COLS_6(X, i) X(i, 6) X(i, 7)
+#define COLS_10(X, i)    COLS_8(X, i) X(i, 8) X(i, 9)
+#define COLS_12(X, i)    COLS_10(X, i) X(i, 10) X(i, 11)
 
 #define START(i, j) vec c##i##_##j = v_set(0);
-#define PLACE(i, j, row)                                                                           \
-  (one_row ? j / 2 * (row) + j % 2 * WIDTH : (ptrdiff_t)i * (row) + j * WIDTH)
-#define FROM(i, j) c##i##_##j = v_load(from + PLACE(i, j, from_row));
-#define BIAS(i, j) c##i##_##j = v_add(c##i##_##j, v_load(bias + PLACE(0, j, c_row)));
+#define FROM(i, j)  c##i##_##j = v_load(from + i * from_row + j * WIDTH);
+#define BIAS(i, j)  c##i##_##j = v_add(c##i##_##j, v_load(bias + j * WIDTH));
 #define LOAD_B(i, j)                                                                               \
   vec b##j = v_load(b + j / 2 * panel + j % 2 * WIDTH);                                            \
   V_KEEP(b##j);
 #define LOAD_A(i)   const vec a##i = v_spread(a + i * a_row);
 #define FMA(i, j)   c##i##_##j = v_fma(a##i, b##j, c##i##_##j);
-#define STORE(i, j) v_store(c + PLACE(i, j, c_row), c##i##_##j);
+#define STORE(i, j) v_store(c + i * c_row + j * WIDTH, c##i##_##j);
 #define FMA_1(X, i) LOAD_A(i) COLS_1(X, i)
 #define FMA_2(X, i) LOAD_A(i) COLS_2(X, i)
 #define FMA_4(X, i) LOAD_A(i) COLS_4(X, i)
-#define FMA_8(X, i) LOAD_A(i) COLS_8(X, i)
 
 // What will be read soon: this panel 2 KB on, the next group of panels (`ahead`), and the next tile of
 // C, whose rows are too far apart for the processor to guess.
@@ -133,7 +133,6 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #endif
 #define FETCH_1        (void)ahead
 #define FETCH_4        (void)ahead // few rows: reading B is all there is to do, more reads only hinder
-#define FETCH_8        (void)ahead
 #define EACH_ROW(X, i) X(i)
 
 // One k per trip, in this order: compilers that unroll or reorder run out of registers. One row has some
@@ -152,7 +151,7 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
   static void name(int k, const float *a, const float *b, ptrdiff_t panel, const float *from,      \
                    ptrdiff_t from_row, const float *bias, float *c, ptrdiff_t c_row,               \
                    const float *ahead) {                                                           \
-    enum { a_row = A_ROW, a_col = A_COL, one_row = rows == 1 };                                    \
+    enum { a_row = A_ROW, a_col = A_COL };                                                         \
     ROWS_##rows(START, COLS_##cols);                                                               \
     if (from) { ROWS_##rows(FROM, COLS_##cols); }                                                  \
     if (bias) { ROWS_##rows(BIAS, COLS_##cols); }                                                  \
@@ -170,11 +169,10 @@ typedef void tile_run(int k, const float *a, const float *b, ptrdiff_t panel, co
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 
 // Few rows: several panels at once, so that there are enough sums to hide the latency of v_fma.
-BODY(tile_1_1, 1, 1, A_LONG, 1)
-BODY(tile_1_2, 1, 2, A_LONG, 1)
-BODY(tile_1_4, 1, 4, A_LONG, 1)
-BODY(tile_1_8, 1, 8, A_LONG, 1)
 TILE(2, 4)
+#if ROWS > 6
+TILE(3, 4)
+#endif
 TILES(2)
 TILES(3)
 TILES(4)
@@ -203,12 +201,105 @@ TILES(14)
       tile##_13_##cols, tile##_14_##cols
 #define NAMES(tile, cols) DF_JOIN(NAMES_, ROWS)(tile, cols)
 
-// By rows; [1] where A lies k by k, which one row never does
-static tile_run *const tile_half[2][ROWS + 1] = {{NULL, tile_1_1, NAMES(tile, 1)},
+// By rows; [1] where A lies k by k
+static tile_run *const tile_half[2][ROWS + 1] = {{NULL, NULL, NAMES(tile, 1)},
                                                  {NULL, NULL, NAMES(turned, 1)}};
-static tile_run *const tile_one[2][ROWS + 1] = {{NULL, tile_1_2, NAMES(tile, 2)},
+static tile_run *const tile_one[2][ROWS + 1] = {{NULL, NULL, NAMES(tile, 2)},
                                                 {NULL, NULL, NAMES(turned, 2)}};
-static tile_run *const tile_two[2][3] = {{NULL, tile_1_4, tile_2_4}, {NULL, NULL, turned_2_4}};
+#if ROWS > 6
+static tile_run *const tile_two[2][ROWS + 1] = {{NULL, NULL, tile_2_4, tile_3_4},
+                                                {NULL, NULL, turned_2_4, turned_3_4}};
+#else
+static tile_run *const tile_two[2][ROWS + 1] = {{NULL, NULL, tile_2_4}, {NULL, NULL, turned_2_4}};
+#endif
+
+// ---- One row -------------------------------------------------------------------------------------
+
+// What there is of a vector of which `left` columns exist, maybe none. Out of line: there are many.
+static __attribute__((noinline)) vec load_part(const float *p, int left) {
+  return v_load_n(p, left > 0 ? left : 0);
+}
+static __attribute__((noinline)) void store_part(float *p, int left, vec x) {
+  v_store_n(p, left > 0 ? left : 0, x);
+}
+static inline vec part_get(const float *p, int left) {
+  return left >= WIDTH ? v_load(p) : load_part(p, left);
+}
+static inline void part_put(float *p, int left, vec x) {
+  if (left >= WIDTH)
+    v_store(p, x);
+  else
+    store_part(p, left, x);
+}
+
+// Panels in `cols` vectors of one row; they are `apart` panels apart in b, from, bias and c. Of the last
+// one `left` columns exist. Numbers of A are read by four: this is bound by loads. A jump after each k
+// keeps it in its place, or clang for wasm would do all steps of one sum and then those of the next. In
+// plain simd128 this is slower than a load of A for each k.
+#define ROW_PLACE(j)    (j / 2 * apart * PANEL + j % 2 * WIDTH)
+#define ROW_LEFT(j)     (j / 2 == last ? left - j % 2 * WIDTH : PANEL)
+#define ROW_START(i, j) vec c##j = v_set(0);
+#define ROW_FROM(i, j)  c##j = part_get(from + ROW_PLACE(j), ROW_LEFT(j));
+#define ROW_BIAS(i, j)  c##j = v_add(c##j, part_get(bias + ROW_PLACE(j), ROW_LEFT(j)));
+#define ROW_FMA(i, j)   c##j = v_fma(a##i, v_load(b + j / 2 * step + j % 2 * WIDTH), c##j);
+#define ROW_STORE(i, j) part_put(c + ROW_PLACE(j), ROW_LEFT(j), c##j);
+#if DF_IS(simd128)
+#define ROW_LOOP(cols)                                                                             \
+  TRIP_8 for (; k > 0; k--, a++, b += PANEL) {                                                     \
+    const vec a0 = v_spread(a);                                                                    \
+    COLS_##cols(ROW_FMA, 0);                                                                       \
+  }
+#else
+#define ROW_LOOP(cols)                                                                             \
+  for (; k > 0; a += 4) {                                                                          \
+    const vfour four = v_four(a);                                                                  \
+    ROW_STEP(0, cols);                                                                             \
+    ROW_STEP(1, cols);                                                                             \
+    ROW_STEP(2, cols);                                                                             \
+    ROW_STEP(3, cols);                                                                             \
+  }
+#endif
+#define ROW_STEP(i, cols)                                                                          \
+  const vec a##i = v_one(four, i);                                                                 \
+  COLS_##cols(ROW_FMA, i);                                                                         \
+  b += PANEL;                                                                                      \
+  if (--k == 0) break
+#define ROW(cols)                                                                                  \
+  static void row_##cols(int k, const float *a, const float *b, ptrdiff_t apart,                   \
+                         const float *from, const float *bias, float *c, int left) {               \
+    enum { last = cols / 2 - 1 };                                                                  \
+    const ptrdiff_t step = apart * k * PANEL;                                                      \
+    COLS_##cols(ROW_START, );                                                                      \
+    if (from) { COLS_##cols(ROW_FROM, ); }                                                         \
+    if (bias) { COLS_##cols(ROW_BIAS, ); }                                                         \
+    ROW_LOOP(cols)                                                                                 \
+    COLS_##cols(ROW_STORE, );                                                                      \
+  }
+ROW(2)
+ROW(4)
+ROW(6)
+ROW(8)
+ROW(10)
+ROW(12)
+
+// c[n] = from (or 0) + bias (or 0) + a b. Tile i reads panels i, i + tiles, i + 2 tiles and so on: streams,
+// each of which goes on where it was.
+static void row(int n, int k, const float *a, const float *b, const float *from, const float *bias,
+                float *c) {
+  const int panels = (n + PANEL - 1) / PANEL;
+  // Six streams hide v_fma's latency best; from L3 or memory four are faster.
+  const int most = (ptrdiff_t)n * k < FAR ? 6 : 4, tiles = (panels + most - 1) / most;
+  for (int i = 0; i < tiles; i++) {
+    const int own = (panels - i + tiles - 1) / tiles, end = (i + (own - 1) * tiles + 1) * PANEL;
+    const int col = i * PANEL;
+    const int left = n < end ? PANEL - (end - n) : PANEL;
+    const float *const b_i = b + (ptrdiff_t)col * k, *const from_i = from ? from + col : NULL;
+    const float *const bias_i = bias ? bias + col : NULL;
+#define CASE(cols)                                                                                 \
+  case cols / 2: row_##cols(k, a, b_i, tiles, from_i, bias_i, c + col, left); break;
+    switch (own) { CASE(2) CASE(4) CASE(6) CASE(8) CASE(10) CASE(12) }
+  }
+}
 
 // ---- The product ---------------------------------------------------------------------------------
 
@@ -216,15 +307,13 @@ static tile_run *const tile_two[2][3] = {{NULL, tile_1_4, tile_2_4}, {NULL, NULL
 static void tile_edge(tile_run *run, int rows, int width, int cols, int k, const float *a,
                       const float *b, ptrdiff_t panel, const float *from, ptrdiff_t from_row,
                       const float *bias, float *c, ptrdiff_t c_row) {
-  enum { WIDE = 4 * PANEL, MOST = ROWS * PANEL > WIDE ? ROWS * PANEL : WIDE };
-  float tile[MOST], padded[WIDE];
-  const int row = rows == 1 ? PANEL : width;
+  float tile[ROWS * PANEL], padded[2 * PANEL];
   for (int i = 0; from && i < rows; i++)
     for (int j = 0; j < width; j += WIDTH)
       v_store(tile + i * width + j, v_get(from + i * from_row + j, cols > j ? cols - j : 0));
   for (int j = 0; bias && j < width; j += WIDTH)
     v_store(padded + j, v_get(bias + j, cols > j ? cols - j : 0));
-  run(k, a, b, panel, from ? tile : NULL, row, bias ? padded : NULL, tile, row, b);
+  run(k, a, b, panel, from ? tile : NULL, width, bias ? padded : NULL, tile, width, b);
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j += WIDTH)
       v_put(c + i * c_row + j, cols - j, v_load(tile + i * width + j));
@@ -277,34 +366,26 @@ void DF_K(matmul)(const df_matmul *p) {
         rows = tile_rows(p->m - i);
         const float *a = p->a + i * p->a_row + l * p->a_col;
         int turned = 0;
-        if (rows > 1 || p->a_col != 1) {
+        if (rows > 1 || p->a_col != 1 || k % 4) {
           turned = copy_a(rows, k, a, p->a_row, p->a_col, copy);
           a = copy;
         }
         const float *const from = source ? source + i * from_row : NULL;
         float *const c = p->c + i * p->c_row;
 
-        int j = group;
-        // One row reads four panels at once, a quarter of the matrix apart: four streams, each of which
-        // goes on where it was.
-        const int quarter = p->m == 1 ? full / 4 : 0;
-        for (; j < quarter; j++) {
-          const int col = j * PANEL, apart = quarter * PANEL;
-          tile_1_8(k, a, b_block + j * panel, quarter * panel, from ? from + col : NULL, apart,
-                   bias ? bias + col : NULL, c + col, apart, b_block);
+        if (rows == 1) {
+          const int col = group * PANEL, stop = end * PANEL < p->n ? end * PANEL : p->n;
+          row(stop - col, k, a, b_block + group * panel, from ? from + col : NULL,
+              bias ? bias + col : NULL, c + col);
         }
-        j += 3 * quarter;
-
-        for (int wide; j < end; j += wide) {
+        for (int j = rows > 1 ? group : end, wide; j < end; j += wide) {
           const int col = j * PANEL, left = p->n - col;
           const float *const b = b_block + j * panel;
           const float *const from_j = from ? from + col : NULL;
           const float *const bias_j = bias ? bias + col : NULL;
           tile_run *run = tile_one[turned][rows];
           wide = 1;
-          if (rows == 1 && end - j >= 4)
-            run = tile_1_8, wide = 4;
-          else if (rows <= 2 && end - j >= 2)
+          if (tile_two[turned][rows] && end - j >= 2)
             run = tile_two[turned][rows], wide = 2;
           else if (left <= WIDTH)
             run = tile_half[turned][rows];
@@ -318,8 +399,7 @@ void DF_K(matmul)(const df_matmul *p) {
           // The first tiles fetch the next group for all; with few tiles nothing would be gained.
           const bool fetch = tiles > 2 && tile * LINE < PANEL;
           const float *const ahead = fetch ? next + (j - group) * panel + tile * k * LINE : b;
-          run(k, a, b, panel, from_j, rows == 1 ? PANEL : from_row, bias_j, c + col,
-              rows == 1 ? PANEL : p->c_row, ahead);
+          run(k, a, b, panel, from_j, from_row, bias_j, c + col, p->c_row, ahead);
         }
         // The finished part of these rows is still in L1.
         if (p->act >= 0 && block == blocks - 1) {
