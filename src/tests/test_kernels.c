@@ -168,11 +168,15 @@ TEST(matmul_agrees_with_the_reference) {
     for (int i = 0; i < COUNT(ns); i++)
       for (int j = 0; j < COUNT(ks); j++)
         for (int l = 0; l < COUNT(ms); l++) check_matmul(K, ms[l], ns[i], ks[j], variant++);
+    // so large that one row reads B in another way
+    for (int i = 0; i < 24; i++)
+      check_matmul(K, 1 + i % 2, 1024 + 19 * (i % 3), 255 + i, variant++);
   }
 }
 
 TEST(a_row_of_a_product_does_not_depend_on_the_other_rows) {
-  static const int shapes[][2] = {{1, 5}, {7, 300}, {40, 33}, {97, 520}, {129, 64}, {300, 270}};
+  static const int shapes[][2] = {{1, 5},    {7, 300},   {40, 33},   {97, 520},
+                                  {129, 64}, {300, 270}, {1043, 300}};
   EACH_TABLE(K) {
     for (int s = 0; s < COUNT(shapes); s++) {
       const int n = shapes[s][0], k = shapes[s][1], most = 31;
