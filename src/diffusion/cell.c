@@ -6,8 +6,8 @@
 #include "base/threads.h"
 
 enum {
-  // Cells that are worth a thread: fewer leave it waiting for the weights that all of them read.
-  THREAD_CELLS = 8,
+  // Cells that are worth a thread: fewer cost it nearly as much, as reading the weights is most of it.
+  THREAD_CELLS = 4,
   TENSORS = 8,
 };
 
