@@ -26,8 +26,7 @@ export const batches = [1, 8, 32, 100];
 
 /**
  * Ways to run the package: `load` goes to loadModel, `sampler` to model.sampler, `plans` are
- * measured too, `wall` must be set where it computes in other threads than the caller's. A build
- * that the engine lacks is left out. `tolerance`: how far its results may be off.
+ * measured too. A build that the engine lacks is left out. `tolerance`: how far its results may be off.
  */
 export const variants = {
   relaxed: { build: 'relaxed', load: {}, sampler: {}, plans: true },

@@ -1,14 +1,7 @@
 // Timing on a machine that is not quiet: competitors take turns, short measurements, medians.
 
-/**
- * Seconds, of this thread's processor time where the engine tells it (Node 24), so that other
- * processes do not count. `wall`: of the clock on the wall, for work that other threads take part in.
- */
-export function now(wall = false) {
-  if (wall || !globalThis.process?.threadCpuUsage) return performance.now() / 1000;
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1e6;
-}
+/** Seconds on the clock. (A thread's own processor time comes in steps of 4 ms where it is told at all.) */
+export const now = () => performance.now() / 1000;
 
 export function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
@@ -21,18 +14,18 @@ export function median(numbers) {
  * over that of a, which were measured side by side, the median over the rounds. `rounds` has the
  * single measurements.
  * @param {Record<string, (calls: number) => unknown>} competitors  do something `calls` times; may be async
- * @param {{ window: number, warm: number, rounds: number, wall?: boolean }} effort  ms, ms, times
+ * @param {{ window: number, warm: number, rounds: number }} effort  ms, ms, times
  */
-export async function interleaved(competitors, { window, warm, rounds, wall }) {
+export async function interleaved(competitors, { window, warm, rounds }) {
   const names = Object.keys(competitors);
   const calls = {};
-  for (const name of names) calls[name] = await warmUp(competitors[name], window, warm, wall);
+  for (const name of names) calls[name] = await warmUp(competitors[name], window, warm);
   const seconds = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (const name of names) {
-      const start = now(wall);
+      const start = now();
       await competitors[name](calls[name]);
-      seconds[name].push((now(wall) - start) / calls[name]);
+      seconds[name].push((now() - start) / calls[name]);
     }
   }
   return {
@@ -43,12 +36,12 @@ export async function interleaved(competitors, { window, warm, rounds, wall }) {
 }
 
 /** Runs until the engine has compiled what it will; returns how many calls fill the window (ms). */
-async function warmUp(run, window, warm, wall) {
+async function warmUp(run, window, warm) {
   let calls = 1;
-  for (const begin = now(wall); ;) {
-    const start = now(wall);
+  for (const begin = now(); ;) {
+    const start = now();
     await run(calls);
-    const end = now(wall);
+    const end = now();
     const each = (1000 * (end - start)) / calls;
     if (1000 * (end - begin) > warm && each * calls > window / 4)
       return Math.max(1, Math.round(window / each));

@@ -60,8 +60,7 @@ Written by \`npm run bench\`; do not edit. ${dates.join(', ')}. ${machines.join(
 ${versions.join(', ')}.
 
 Both sides and the limits are measured in turns in one run; figures are medians over the rounds, ratios medians of what
-was measured side by side. In Node, and for PyTorch's plan, time is that of the thread, so that other processes do not
-count; elsewhere it is that of the clock. Before a time is taken, results are compared: the benchmark ends if they differ. "Faster" is
+was measured side by side; time is that of the clock. Before a time is taken, results are compared: the benchmark ends if they differ. "Faster" is
 the time of ONNX Runtime over ours. "Of the limit": the time that arithmetic at the peak of a register-only loop takes,
 or reading the weights once (the longer of the two), over ours. "Relaxed" and "plain" are the two builds of the package:
 with relaxed SIMD, and with the SIMD that every browser has.

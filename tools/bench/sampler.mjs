@@ -5,14 +5,14 @@ import { agree, median, now } from './measure.mjs';
 import { loadModel } from '../../web/dist/index.js';
 
 /** All rows of a sampler: seconds, seconds to the first row, and the last row. */
-async function walk(model, options, wall) {
+async function walk(model, options) {
   const sampler = model.sampler(options);
   await sampler.ready();
-  const start = now(wall);
+  const start = now();
   await sampler.step();
-  const first = now(wall) - start;
+  const first = now() - start;
   const row = await sampler.run();
-  const result = { seconds: now(wall) - start, first, tokens: row.tokens.slice() };
+  const result = { seconds: now() - start, first, tokens: row.tokens.slice() };
   sampler.dispose();
   return result;
 }
@@ -70,7 +70,7 @@ export async function measureParallel({ read, effort, say }) {
       let expected;
       for (const [way, model] of Object.entries(models)) {
         say(`${way}, batch ${batch}, round ${round + 1}`);
-        const { seconds, tokens } = await walk(model, { ...sampler, batch }, true);
+        const { seconds, tokens } = await walk(model, { ...sampler, batch });
         agree(way, tokens, (expected ??= tokens), 0);
         if (round >= 0) times[way].push(seconds); // the first one warms up
       }

@@ -14,8 +14,6 @@ import { timeCode } from '../../wasm_tests/reference.mjs';
 const usable = () => Object.keys(variants).filter((name) => features()[variants[name].build]);
 const planned = () => usable().filter((name) => variants[name].plans);
 const tolerance = (name) => variants[name].tolerance ?? 1e-4;
-/** Do other threads take part? Then only the clock on the wall is fair. */
-const wall = () => usable().some((name) => variants[name].wall);
 
 async function loadKernels(read) {
   const kernels = {};
@@ -233,7 +231,7 @@ export async function measureModel({ read, effort, say }, name = 'planner') {
         }
       };
     }
-    const { seconds, faster, rounds } = await interleaved(competitors, { ...effort, wall: wall() });
+    const { seconds, faster, rounds } = await interleaved(competitors, effort);
     const row = { batch, form: form.name, ort: seconds.ort, ours: {} };
     for (const variant of usable()) {
       const { build } = variants[variant];
@@ -271,10 +269,10 @@ export async function measurePlans({ read, effort, say }) {
   const ourPlan = async (variant, uncertainty, warmUpRows = Infinity) => {
     const sampler = openSampler(open[variant], variant, options(uncertainty));
     const noise = (await sampler.state()).tokens.slice();
-    const start = now(wall());
+    const start = now();
     let row;
     for await (row of sampler) if (row.row >= warmUpRows) break;
-    const seconds = now(wall()) - start;
+    const seconds = now() - start;
     const result = { seconds, noise, tokens: row.tokens.slice(), cells: row.cells };
     sampler.dispose();
     return result;
@@ -293,9 +291,9 @@ export async function measurePlans({ read, effort, say }) {
       add(variant, compared, found.seconds);
       if (!expected) {
         say(`plan with ONNX Runtime, round ${round + 1}`);
-        const start = now(wall());
+        const start = now();
         expected = await ort.sample(theirs, config, weights, table, found.noise);
-        ortTimes.push(now(wall()) - start);
+        ortTimes.push(now() - start);
       }
       agree(`plan, ${variant}`, found.tokens, expected, 10 * tolerance(variant));
     }
