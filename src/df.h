@@ -56,7 +56,9 @@ typedef struct df_sampler_options {
   double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
   bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
-  int stabilization;  // level (0 .. K) at which known and finished tokens enter the network
+  int grid; // a df_grid_kind (diffusion/noise.h): which levels the steps visit; fitted needs a model
+            // that has one (NOT_SUPPORTED)
+  int stabilization; // level (0 .. K) at which known and finished tokens enter the network
   uint64_t seed;
   uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
   // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are

@@ -11,6 +11,7 @@ const kinds = {
   batch: 'number',
   sequence: 'number',
   schedule: 'string',
+  grid: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',
   allowRenoise: 'boolean',

@@ -1,5 +1,5 @@
 /** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo } from './types.js' */
-/** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
+/** @import { Grid, SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 /**
@@ -30,6 +30,8 @@ export class Engine {
   #model = 0;
   /** @type {Schedule[]} */
   #schedules;
+  /** @type {Grid[]} */
+  #grids;
   /** Names of the sampler's options that are numbers, in the order of sampler_create. */
   #options;
   /** @type {Defaults | undefined} */
@@ -58,6 +60,7 @@ export class Engine {
     this.c = instance.exports;
     this.c._initialize?.();
     this.#schedules = /** @type {Schedule[]} */ (this.#names(this.c.schedule_name));
+    this.#grids = /** @type {Grid[]} */ (this.#names(this.c.grid_name));
     this.#options = this.#names(this.c.option_name);
   }
 
@@ -147,8 +150,8 @@ export class Engine {
       observationSize,
       stopHead,
       ...sampling
-    ] = this.#doubles(c.model_numbers(model), 14);
-    const [schedule, steps, uncertainty, eta, stabilization, maxLength] = sampling;
+    ] = this.#doubles(c.model_numbers(model), 15);
+    const [schedule, steps, uncertainty, eta, stabilization, maxLength, grid] = sampling;
     this.#defaults = {
       schedule: this.#schedules[schedule],
       steps,
@@ -156,6 +159,7 @@ export class Engine {
       eta,
       stabilization,
       maxLength,
+      grid: this.#grids[grid],
     };
     return {
       version: this.#text(c.version()),
@@ -195,12 +199,13 @@ export class Engine {
    * @param {SamplerOptions} options whose types were checked (sampler.js)
    */
   create(id, options) {
-    const { length, table, schedule } = options;
+    const { length, table, schedule, grid } = options;
     /** @type {any} */
     const given = { ...options };
     if (length === 'drawn') given.length = 0;
     if (length === Infinity) given.length = -1;
-    if (schedule !== undefined) given.schedule = this.#schedule(schedule);
+    if (schedule !== undefined) given.schedule = this.#index('schedule', this.#schedules, schedule);
+    if (grid !== undefined) given.grid = this.#index('grid', this.#grids, grid);
     if (table) given.tableRows = table.length / /** @type {number} */ (length);
     const numbers = Float64Array.from(this.#options, (name) => Number(given[name])); // NaN: left out
     const pieces = table ? [numbers, /** @type {Int32Array} */ (table)] : [numbers];
@@ -395,21 +400,25 @@ export class Engine {
     };
   }
 
-  // ---- Level tables ----
-
-  /** @param {string} name */
-  #schedule(name) {
-    const i = this.#schedules.indexOf(/** @type {Schedule} */ (name));
-    if (i < 0) throw badArgument('schedule', this.#schedules.join(', '), name);
+  /**
+   * @param {string} option
+   * @param {string[]} names
+   * @param {string} name
+   */
+  #index(option, names, name) {
+    const i = names.indexOf(name);
+    if (i < 0) throw badArgument(option, names.join(', '), name);
     return i;
   }
+
+  // ---- Level tables ----
 
   /**
    * @param {TableOptions} options
    * @returns {LevelTable}
    */
   levelTable({ schedule, length, steps, uncertainty = 1 }) {
-    const i = this.#schedule(schedule);
+    const i = this.#index('schedule', this.#schedules, schedule);
     const rows = this.c.levels_rows(i, length, steps, uncertainty);
     if (rows < 0) throw this.#error();
     const levels = new Int32Array(rows * length);
