@@ -59,6 +59,11 @@ static bool begin(text *t, df_arena *arena, int values) {
   return (t->at = df_arena_alloc(arena, t->room)) != NULL;
 }
 
+// Text content of an element: without what XML gives a meaning.
+static void put_plain(text *t, const char *s) {
+  for (; *s; s++) put(t, *s == '<' || *s == '&' || *s == '>' ? "&#%d;" : "%c", *s);
+}
+
 char *curve_markdown(const curve *c, df_arena *arena, int measure) {
   text t;
   if (!begin(&t, arena, (c->lines + 1) * (c->points + 2) * 2)) return NULL;
@@ -98,7 +103,10 @@ char *curve_csv(const curve *c, df_arena *arena) {
       for (int i = 0; i < c->measures; i++) {
         double mean, error;
         curve_mean(c, l, p, i, &mean, &error);
-        put(&t, ",%.6g,%.3g", mean, error);
+        if (isnan(mean))
+          put(&t, ",,");
+        else
+          put(&t, ",%.6g,%.3g", mean, error);
       }
       put(&t, "\n");
     }
@@ -138,6 +146,7 @@ static axes axes_of(const curve *c, int measure, double scale, double real) {
     }
   }
   if (!isnan(real)) a.y0 = fmin(a.y0, scale * real);
+  if (!(a.y0 <= a.y1)) a.y0 = a.y1 = 0; // nothing was measured
   if (!(a.x0 < a.x1)) a.x0 -= 0.5, a.x1 += 0.5;
   double margin = a.y0 < a.y1 ? 0.05 * (a.y1 - a.y0) : 1;
   a.y0 -= margin;
@@ -180,9 +189,10 @@ static void put_line(text *t, const curve *c, const axes *a, int line, int measu
       put(t, "M%.1f %.1fV%.1f", to_x(a, c->steps[p]), to_y(a, scale * (mean - error)),
           to_y(a, scale * (mean + error)));
   }
-  put(t, "'/>\n<path stroke='%s' stroke-width='3' d='M%d %dh16'/><text x='%d' y='%d'>%s</text>\n",
-      color, WIDTH - RIGHT + 12, TOP + 8 + line * 22, WIDTH - RIGHT + 34, TOP + 12 + line * 22,
-      c->names[line]);
+  put(t, "'/>\n<path stroke='%s' stroke-width='3' d='M%d %dh16'/><text x='%d' y='%d'>", color,
+      WIDTH - RIGHT + 12, TOP + 8 + line * 22, WIDTH - RIGHT + 34, TOP + 12 + line * 22);
+  put_plain(t, c->names[line]);
+  put(t, "</text>\n");
 }
 
 char *curve_svg(const curve *c, df_arena *arena, int measure, const char *title, double real) {
@@ -196,8 +206,7 @@ char *curve_svg(const curve *c, df_arena *arena, int measure, const char *title,
       WIDTH, HEIGHT, WIDTH, HEIGHT);
   put(&t, "<style>.grid{stroke:#808080;stroke-opacity:.25;fill:none}</style>\n");
   put(&t, "<text x='%d' y='24' font-size='15'>", LEFT);
-  for (const char *s = title; *s; s++) // what XML gives a meaning
-    put(&t, *s == '<' || *s == '&' || *s == '>' ? "&#%d;" : "%c", *s);
+  put_plain(&t, title);
   put(&t, "</text>\n");
   put_axes(&t, c, &a, c->percent[measure] ? " %" : "");
   if (!isnan(real))

@@ -487,6 +487,8 @@ TEST(a_grid_is_fitted_and_used) {
   CHECK_INT(forcing("tune MODEL --fit-grid --sequences 40 --seed 4 --out DIR/u"), CLI_OK);
   read_text("u/config.json", out, sizeof out);
   CHECK(strcmp(out, first) != 0);
+  CHECK_INT(forcing("info DIR/t"), CLI_OK);
+  CHECK_CONTAINS(out, "has a fitted grid, of 33 levels");
   // What is sampled changes with the grid.
   CHECK_INT(forcing("sample DIR/t --count 3 --steps 11"), CLI_OK);
   CHECK_CONTAINS(out, "\"grid\":\"uniform\"");
@@ -506,6 +508,7 @@ TEST(sampling_defaults_are_set_in_place) {
   CHECK(same_tensors("model.safetensors", "v/model.safetensors"));
   CHECK_INT(forcing("info DIR/v"), CLI_OK);
   CHECK_CONTAINS(out, "autoregressive, 3 quadratic steps, eta 0.5, stabilization 2");
+  CHECK(!strstr(out, "fitted grid"));
   // The file beside the model says the same as the one inside.
   void *bytes;
   size_t size;
