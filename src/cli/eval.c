@@ -865,19 +865,21 @@ static void collect(evaluation *e, int line, int point) {
 }
 
 // real: what the classifier makes of real data, NaN without it.
-static df_status write_sweep(const evaluation *e, double real, df_arena *arena, df_error *error) {
+static df_status write_sweep(const evaluation *e, double real, df_error *error) {
+  df_arena arena = {0};
   const int classifier = curve_measure(&e->curve, "classifier"), drawn = e->learn ? classifier : 0;
   char title[256], path[1024];
   snprintf(title, sizeof title, "%s: %s", e->open[0].config.name, e->curve.titles[drawn]);
   const char *const names[] = {"steps.csv", "steps.svg"};
-  const char *const texts[] = {curve_csv(&e->curve, arena),
-                               curve_svg(&e->curve, arena, drawn, title, real)};
+  const char *const texts[] = {curve_csv(&e->curve, &arena),
+                               curve_svg(&e->curve, &arena, drawn, title, real)};
   df_status status = DF_OK;
   for (int i = 0; i < 2 && !status; i++) {
-    if (!texts[i]) return df_fail(error, DF_NO_MEMORY, "out of memory for %s", names[i]);
     snprintf(path, sizeof path, "%s/%s", e->folder, names[i]);
-    status = df_file_write(path, texts[i], strlen(texts[i]), error);
+    status = texts[i] ? df_file_write(path, texts[i], strlen(texts[i]), error)
+                      : df_fail(error, DF_NO_MEMORY, "out of memory for %s", path);
   }
+  df_arena_free(&arena);
   return status;
 }
 
@@ -913,6 +915,10 @@ static df_status sweep(evaluation *e, df_error *error) {
       free_data(e);
       status = read_data(e, error);
     }
+    e->report = (report){0};
+    if (!status && e->learn) status = classify(e, REPORT_REAL, NULL, error);
+    const report_value *v = &e->report.rows[0].values[REPORT_REAL];
+    real += v->there ? v->value : NAN;
     for (int l = 0; l < c->lines; l++)
       for (int p = 0; p < c->points && !status; p++) {
         e->report = (report){0};
@@ -923,12 +929,8 @@ static df_status sweep(evaluation *e, df_error *error) {
         status = evaluate(e, 0, error);
         generated_free(&e->drawn[0]);
         if (!status) collect(e, l, p);
+        if (!status && e->folder) status = write_sweep(e, real / (repeat + 1), error);
       }
-    e->report = (report){0};
-    if (!status && e->learn) status = classify(e, REPORT_REAL, NULL, error);
-    const report_value *v = &e->report.rows[0].values[REPORT_REAL];
-    real += v->there ? v->value : NAN;
-    if (!status && e->folder) status = write_sweep(e, real / (repeat + 1), &arena, error);
   }
   if (!status) status = print_sweep(e, seed, &arena, error);
   df_arena_free(&arena);
