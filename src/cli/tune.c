@@ -111,6 +111,8 @@ static df_status tune(tuning *t, df_error *error) {
   sampling before = t->s;
   if (t->fit) before.grid = NULL;
   df_status status = sampling_resolve(&before, &t->m.config, &o, error);
+  if (!status)
+    own->stabilization = o.stabilization; // the grid is for the model as it will be sampled
   if (!status && t->fit) status = fit_grid(t, o.seed, error);
   if (!status) status = sampling_resolve(&t->s, &t->m.config, &o, error);
   if (status) return status;
@@ -118,7 +120,6 @@ static df_status tune(tuning *t, df_error *error) {
   own->steps = o.steps;
   own->grid = (df_grid_kind)o.grid;
   own->eta = o.eta;
-  own->stabilization = o.stabilization;
   // Schedules that have no use for it leave it to those that have.
   if (t->s.uncertainty != DF_DEFAULT) own->uncertainty = t->s.uncertainty;
   if (own->uncertainty > own->steps) own->uncertainty = own->steps;

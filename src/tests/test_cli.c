@@ -469,7 +469,7 @@ static bool same_tensors(const char *a, const char *b) {
 TEST(a_grid_is_fitted_and_used) {
   REQUIRE(ready());
   static char first[sizeof out];
-  REQUIRE(CHECK_INT(forcing("tune MODEL --fit-grid --sequences 40 --seed 3 --out DIR/t"), CLI_OK));
+  REQUIRE(CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 3 --out DIR/t"), CLI_OK));
   CHECK_CONTAINS(out, "| steps | uniform   | quadratic | fitted    |");
   CHECK_CONTAINS(out, "t/model.safetensors");
   CHECK(same_tensors("model.safetensors", "t/model.safetensors"));
@@ -480,11 +480,11 @@ TEST(a_grid_is_fitted_and_used) {
   CHECK(c.sampling.grid == DF_GRID_UNIFORM && c.sampling.steps == 5); // only a grid was asked for
   df_config_free(&c);
   // The same seed gives the same grid on any number of threads, another seed another one.
-  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 40 --seed 3 --threads 3 --out DIR/u"),
+  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 3 --threads 3 --out DIR/u"),
             CLI_OK);
   read_text("u/config.json", out, sizeof out);
   CHECK_TEXT(out, first);
-  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 40 --seed 4 --out DIR/u"), CLI_OK);
+  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 4 --out DIR/u"), CLI_OK);
   read_text("u/config.json", out, sizeof out);
   CHECK(strcmp(out, first) != 0);
   CHECK_INT(forcing("info DIR/t"), CLI_OK);

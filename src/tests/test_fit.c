@@ -42,7 +42,7 @@ static df_status fit_of(df_fit **fit, const rig *r, const df_fit_options *o) {
   return df_fit_create(fit, &r->config, &r->noise, &r->params, o, &test_error);
 }
 
-static const df_fit_options few = {.sequences = 37, .seed = 5};
+static const df_fit_options few = {.sequences = 19, .seed = 5};
 
 // ---- Tests ----
 
@@ -57,8 +57,8 @@ TEST(a_warp_rises_from_clean_to_noise) {
     float levels[33];
     DURING("network %d", i);
     if (make(&r, denoisers[i]) && CHECK_OK(fit_of(&fit, &r, &few))) {
-      const int tokens = df_fit_tokens(fit), most = 37 * 4;
-      CHECK(r.config.network.stop_head ? tokens >= 37 && tokens < most : tokens == most);
+      const int tokens = df_fit_tokens(fit), most = 19 * 4;
+      CHECK(r.config.network.stop_head ? tokens >= 19 && tokens < most : tokens == most);
       for (int knots = 2; knots <= 33; knots += 31) {
         df_fit_warp(fit, knots, levels);
         CHECK(levels[0] == 0 && levels[knots - 1] == (float)r.config.K);
@@ -136,14 +136,14 @@ TEST(a_fit_stops_on_request) {
     o.report = stop_at_10, o.context = &done;
     df_fit *fit;
     CHECK_STATUS(fit_of(&fit, &r, &o), DF_STOPPED);
-    CHECK(fit == NULL && done >= 10 && done < 37);
+    CHECK(fit == NULL && done >= 10 && done < 19);
   }
   drop(&r);
 }
 
 static df_status fit_and_free(const rig *r) {
   df_fit *fit;
-  df_status status = fit_of(&fit, r, &(df_fit_options){.sequences = 3});
+  df_status status = fit_of(&fit, r, &(df_fit_options){.sequences = 1});
   df_fit_free(fit);
   return status;
 }
