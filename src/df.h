@@ -76,7 +76,9 @@ typedef struct df_sampler_options {
   double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
   bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
-  int stabilization;  // level (0 .. K) at which known and finished tokens enter the network
+  int grid; // a df_grid_kind (diffusion/noise.h): which levels the steps visit; fitted needs a model
+            // that has one (NOT_SUPPORTED)
+  int stabilization; // level (0 .. K) at which known and finished tokens enter the network
   // Rows that may be computed ahead of the one that is handed out, 0 or more: cells of the table
   // that do not depend on each other are one batch then. Changes speed and memory, not a bit of the
   // result. Default: until batches are full.

@@ -18,6 +18,7 @@ for (const [way, options] of Object.entries(ways)) {
         eta: 0,
         stabilization: 0,
         maxLength: 6,
+        grid: 'uniform',
       });
       assert.equal(model.frameStack, 2);
       assert.equal(model.levels, 100);
@@ -293,6 +294,8 @@ for (const [way, options] of Object.entries(ways)) {
       assert.notDeepEqual(await run({ posterior: true }), base);
       assert.notDeepEqual(await run({ ancestral: true, steps: 100 }), base);
       assert.notDeepEqual(await run({ stabilization: 10 }), base);
+      assert.notDeepEqual(await run({ grid: 'quadratic' }), base);
+      assert.deepEqual(await run({ grid: 'uniform' }), base);
       assert.notDeepEqual(await run({ schedule: 'full-sequence' }), base);
       assert.notDeepEqual(await run({ sequence: 1 }), base);
       assert.deepEqual(
@@ -324,6 +327,25 @@ for (const [way, options] of Object.entries(ways)) {
         const { std } = model.fields[i % 3];
         assert.ok(Math.abs(x - base[i]) < 0.1 * std, `${i}: ${base[i]} and ${x}`);
       });
+    });
+
+    test('grids visit any number of levels, all of them in the same way', async (t) => {
+      const fitted = { ...strokes.sampling, grid: 'fitted', fitted_grid: [0, 10.5, 30, 100] };
+      const model = await tiny(t, options, { ...strokes, sampling: fitted });
+      assert.equal(model.defaults.grid, 'fitted');
+      const run = async (grid, steps) =>
+        (await model.sampler({ length: 2, grid, steps }).run()).tokens.slice();
+      const grids = ['uniform', 'quadratic', 'fitted'];
+      for (const steps of [1, 2, 7, 100]) {
+        const [uniform, ...others] = await Promise.all(grids.map((grid) => run(grid, steps)));
+        assert.ok(uniform.every(Number.isFinite));
+        for (const other of others) {
+          // From pure noise to clean at once, or over every level: there is one way only.
+          if (steps === 1 || steps === 100) assert.deepEqual(other, uniform);
+          else assert.notDeepEqual(other, uniform);
+        }
+        assert.deepEqual(await run(undefined, steps), others[1]);
+      }
     });
 
     test('memory is told', async (t) => {

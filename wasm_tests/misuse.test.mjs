@@ -17,6 +17,7 @@ const wrongTypes = [
   [{ posterior: 1 }, 'BAD_ARGUMENT', /posterior.*boolean/],
   [{ schedule: 3 }, 'BAD_ARGUMENT', /schedule/],
   [{ weights: 8 }, 'BAD_ARGUMENT', /weights.*string/],
+  [{ grid: 3 }, 'BAD_ARGUMENT', /grid.*string.*3/],
   [{ seed: -1 }, 'BAD_ARGUMENT', /seed/],
   [{ seed: 0.5 }, 'BAD_ARGUMENT', /seed/],
   [{ seed: 2 ** 53 }, 'BAD_ARGUMENT', /seed.*BigInt/],
@@ -48,6 +49,8 @@ const wrongValues = [
   [{ sequence: -1 }, 'BAD_ARGUMENT', /sequence/],
   [{ ancestral: true, steps: 5 }, 'BAD_ARGUMENT'],
   [{ weights: 'int4' }, 'BAD_ARGUMENT', /weights.*f32, int8.*"int4"/],
+  [{ grid: 'cubic' }, 'BAD_ARGUMENT', /uniform, quadratic, fitted.*"cubic"/],
+  [{ grid: 'fitted' }, 'NOT_SUPPORTED', /no fitted grid.*forcing tune/],
   [{ schedule: 'pyramids' }, 'BAD_ARGUMENT', /full-sequence, pyramid.*"pyramids"/],
   [{ schedule: 'custom', length: 2 }, 'BAD_ARGUMENT'],
   [{ table: [[8, 8], [9, 7], [0, 0]] }, 'BAD_TABLE', /9/], // prettier-ignore

@@ -18,6 +18,7 @@ const plans = {
   drawn: { length: 'drawn', maxLength: 6, schedule: 'pyramid' },
   ancestral: { length: 3, ancestral: true, steps: 100 },
   posterior: { length: 4, posterior: true },
+  quadratic: { length: 4, grid: 'quadratic' },
 };
 
 for (const build of builds) {
@@ -94,7 +95,7 @@ const forcing = new URL('../build/native/forcing', import.meta.url).pathname;
 /** What `forcing sample` of the native build makes: frames of each sequence. */
 function native(
   file,
-  { length, schedule, uncertainty, eta, posterior, ancestral, steps, weights },
+  { length, schedule, uncertainty, eta, grid, posterior, ancestral, steps, weights },
   seed,
   count,
 ) {
@@ -104,6 +105,7 @@ function native(
     ['--uncertainty', uncertainty],
     ['--eta', eta],
     ['--weights', weights],
+    ['--grid', grid],
     ['--steps', ancestral ? undefined : steps],
   ].flatMap(([flag, value]) => (value === undefined ? [] : [flag, String(value)]));
   if (posterior) flags.push('--posterior');

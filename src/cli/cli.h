@@ -23,6 +23,7 @@ int cli_train(int argc, char **argv);
 int cli_sample(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_info(int argc, char **argv);
+int cli_tune(int argc, char **argv);
 
 enum {
   CLI_OK = 0,

@@ -72,6 +72,8 @@ static void print_text(const facts *f) {
   }
   sampling_text(&f->sampler, b, sizeof b);
   printf("sampling    %s, at most %d tokens\n", b, c->sampling.max_tokens);
+  if (c->sampling.fitted_grid.levels)
+    printf("            has a fitted grid, of %d levels\n", c->sampling.fitted_grid.knots);
   count_text(f->cells, a, sizeof a);
   printf("            %d rows, %s network passes for the longest sequence\n", f->rows, a);
 

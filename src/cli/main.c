@@ -13,6 +13,7 @@ static const struct command {
     {"sample", "draws sequences from a model", cli_sample},
     {"eval", "compares drawn sequences with real ones", cli_eval},
     {"info", "says what a model file holds", cli_info},
+    {"tune", "fits a sampling grid to a model and sets its sampling defaults", cli_tune},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -28,18 +28,20 @@ static bool whole_number(const char *text, uint64_t high, uint64_t *out) {
   return true;
 }
 
-// The number of a name in a list.
+// One of names[count]; text NULL: *out stays.
 static df_status read_name(const char *option, const char *text, const char *const *names,
                            int count, int *out, df_error *error) {
-  for (int i = 0; i < count; i++)
+  for (int i = 0; text && i < count; i++)
     if (!strcmp(text, names[i])) {
       *out = i;
       return DF_OK;
     }
-  char all[128] = "";
+  if (!text) return DF_OK;
+  char list[128] = "";
   for (int i = 0; i < count; i++)
-    snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", names[i]);
-  return df_fail(error, DF_BAD_ARGUMENT, "%s: expected one of %s, found \"%s\"", option, all, text);
+    snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", names[i]);
+  return df_fail(error, DF_BAD_ARGUMENT, "%s: expected one of %s, found \"%s\"", option, list,
+                 text);
 }
 
 df_status sampling_resolve(const sampling *s, const df_config *config, df_sampler_options *out,
@@ -54,13 +56,19 @@ df_status sampling_resolve(const sampling *s, const df_config *config, df_sample
     o.seed = 0;
   }
   o.schedule = config->sampling.schedule;
-  if (s->schedule &&
-      read_name("--schedule", s->schedule, df_schedule_names, DF_CUSTOM, &o.schedule, error))
-    return error->code;
+  o.grid = config->sampling.grid;
   o.weights = DF_WEIGHTS_F32;
-  if (s->weights &&
-      read_name("--weights", s->weights, df_weights_names, DF_WEIGHTS_COUNT, &o.weights, error))
-    return error->code;
+  df_status status =
+      read_name("--schedule", s->schedule, df_schedule_names, DF_CUSTOM, &o.schedule, error);
+  if (!status) status = read_name("--grid", s->grid, df_grid_names, DF_GRIDS, &o.grid, error);
+  if (!status)
+    status =
+        read_name("--weights", s->weights, df_weights_names, DF_WEIGHTS_COUNT, &o.weights, error);
+  if (status) return status;
+  if (o.grid == DF_GRID_FITTED && !config->sampling.fitted_grid.levels)
+    return df_fail(error, DF_BAD_ARGUMENT,
+                   "--grid: the model has no fitted grid; `forcing tune MODEL --fit-grid` makes "
+                   "one");
   bool late = o.schedule == DF_PYRAMID || o.schedule == DF_TRAPEZOID;
 
   o.ancestral = s->ancestral;
@@ -133,6 +141,7 @@ void sampling_write(const df_sampler_options *o, df_json_writer *w, const char *
   df_json_object_begin(w, key);
   df_json_put_string(w, "schedule", df_schedule_names[o->schedule]);
   df_json_put_number(w, "steps", o->steps);
+  df_json_put_string(w, "grid", df_grid_names[o->grid]);
   df_json_put_number(w, "uncertainty", o->uncertainty);
   df_json_put_number(w, "eta", o->eta);
   if (o->length == DF_LENGTH_DRAWN)
@@ -160,7 +169,8 @@ void sampling_text(const df_sampler_options *o, char *text, size_t size) {
   if (o->weights != DF_WEIGHTS_F32)
     snprintf(more + strlen(more), sizeof more - strlen(more), ", %s weights",
              df_weights_names[o->weights]);
-  snprintf(text, size, "%s, %d steps%s%s", df_schedule_names[o->schedule], o->steps, more,
+  snprintf(text, size, "%s, %d %s%ssteps%s%s", df_schedule_names[o->schedule], o->steps,
+           o->grid ? df_grid_names[o->grid] : "", o->grid ? " " : "", more,
            o->posterior ? ", posterior" : "");
 }
 

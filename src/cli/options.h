@@ -11,7 +11,7 @@
 
 // As the command line has them; sampling_defaults before parsing.
 typedef struct sampling {
-  const char *schedule, *length, *seed, *weights; // NULL: not given
+  const char *schedule, *grid, *length, *seed, *weights; // NULL: not given
   int steps, stabilization;
   double uncertainty, eta;
   bool ancestral, posterior;
@@ -35,6 +35,11 @@ sampling sampling_defaults(void);
        "Denoising steps for each token, 1 to the model's number of noise levels. Default: the "    \
        "model's own.",                                                                             \
        CLI_INT, &(s).steps},                                                                       \
+      {"--grid", "NAME",                                                                           \
+       "Which noise levels the steps visit: uniform (equal steps), quadratic (small ones where a " \
+       "token is nearly clean) or fitted (to the model, if it has such a grid: `forcing tune "     \
+       "--fit-grid`). Default: the model's own.",                                                  \
+       CLI_TEXT, &(s).grid},                                                                       \
       {"--uncertainty", "U",                                                                       \
        "Rows of the level table by which each token of a pyramid or trapezoid starts later than "  \
        "its neighbour, 0 (all together) to S (one after another). Default: the model's own.",      \
@@ -66,8 +71,6 @@ sampling sampling_defaults(void);
   {                                                                                                \
     "--threads", "N", "Cores to use (default: all). Changes speed only.", CLI_INT, &(s).threads    \
   }
-
-enum { SAMPLING_OPTION_COUNT = 12 };
 
 // Checks what was given against the model's config and makes sampler options of it in which nothing
 // is left to a default. BAD_ARGUMENT names the option.

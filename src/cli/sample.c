@@ -200,7 +200,7 @@ int cli_sample(int argc, char **argv) {
           "  model      the model's name\n"
           "  seed       as given; a string if above 2^53\n"
           "  first      number of the first sequence\n"
-          "  sampling   schedule, steps, uncertainty, eta, length, stabilization,\n"
+          "  sampling   schedule, steps, grid, uncertainty, eta, length, stabilization,\n"
           "             ancestral, posterior, weights: what was used\n"
           "  raw        were binary fields left as they are?\n"
           "  fields     names of a frame's fields, such as [\"x\", \"y\", \"pen\"]\n"

@@ -88,7 +88,8 @@ static df_status walk(comparison *c, float *x_next, df_error *error) {
   df_cell_runner *r = c->runners[0];
   float *x = df_cell_x(r), *z = df_cell_z(r);
   int32_t grid[STEPS + 1];
-  df_status status = df_noise_grid(config->K, steps, grid, error);
+  df_status status = df_noise_grid(config->sampling.grid, config->sampling.fitted_grid, config->K,
+                                   steps, grid, error);
   draw(c, -1, DF_RANDOM_TEST, net->observation_size, x_next);
   if (!status) status = df_cell_initial(r, SEQUENCES, x_next, z, error);
   for (int t = 0; !status && t < TOKENS; t++) {

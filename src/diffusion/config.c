@@ -9,7 +9,7 @@
     if (status_) return status_;                                                                   \
   } while (0)
 
-enum { MAX_FIELDS = 4096, MAX_TOKENS = 1 << 20 };
+enum { MAX_FIELDS = 4096, MAX_TOKENS = 1 << 20, MAX_KNOTS = 1025 };
 
 static df_status require(const df_json *object, const char *key, df_error *error) {
   if (df_json_at(object, key)) return DF_OK;
@@ -119,23 +119,51 @@ static df_status read_condition(const df_json *object, int *count, df_error *err
   return DF_OK;
 }
 
+static df_status read_fitted_grid(df_config *c, const df_json *object, df_error *error) {
+  float *levels;
+  int n;
+  TRY(df_json_get_floats(object, "fitted_grid", &c->arena, &levels, &n, error));
+  if (!levels) return DF_OK;
+  if (n < 2 || n > MAX_KNOTS)
+    return df_fail(error, DF_BAD_CONFIG, "sampling.fitted_grid: expected 2 to %d levels, found %d",
+                   MAX_KNOTS, n);
+  if (levels[0] != 0 || levels[n - 1] != (float)c->K)
+    return df_fail(error, DF_BAD_CONFIG,
+                   "sampling.fitted_grid: expected levels from 0 to %d, found %g to %g", c->K,
+                   (double)levels[0], (double)levels[n - 1]);
+  for (int i = 1; i < n; i++)
+    if (!(levels[i] > levels[i - 1]))
+      return df_fail(error, DF_BAD_CONFIG,
+                     "sampling.fitted_grid: expected rising levels, found %g after %g",
+                     (double)levels[i], (double)levels[i - 1]);
+  c->sampling.fitted_grid = (df_warp){levels, n};
+  return DF_OK;
+}
+
 static df_status read_sampling(df_config *c, const df_json *object, df_error *error) {
-  static const char *const keys[] = {"schedule", "steps",         "uncertainty",
-                                     "eta",      "stabilization", "max_tokens"};
-  int schedule = DF_PYRAMID;
+  static const char *const keys[] = {"schedule",      "steps", "uncertainty", "eta",
+                                     "stabilization", "grid",  "fitted_grid", "max_tokens"};
+  int schedule = DF_PYRAMID, grid = DF_GRID_UNIFORM;
   c->sampling.steps = c->K < 50 ? c->K : 50;
   c->sampling.uncertainty = 1;
   c->sampling.max_tokens = 64;
   if (object) {
-    TRY(df_json_only(object, keys, 6, error));
+    TRY(df_json_only(object, keys, 8, error));
     TRY(df_json_get_enum(object, "schedule", df_schedule_names, DF_CUSTOM, &schedule, error));
     TRY(df_json_get_int(object, "steps", 1, c->K, &c->sampling.steps, error));
     TRY(get_number(object, "uncertainty", 0, c->sampling.steps, &c->sampling.uncertainty, error));
     TRY(get_number(object, "eta", 0, 1, &c->sampling.eta, error));
     TRY(df_json_get_int(object, "stabilization", 0, c->K, &c->sampling.stabilization, error));
+    TRY(df_json_get_enum(object, "grid", df_grid_names, DF_GRIDS, &grid, error));
+    TRY(read_fitted_grid(c, object, error));
     TRY(df_json_get_int(object, "max_tokens", 1, MAX_TOKENS, &c->sampling.max_tokens, error));
   }
+  if (grid == DF_GRID_FITTED && !c->sampling.fitted_grid.levels)
+    return df_fail(error, DF_BAD_CONFIG,
+                   "sampling.grid: \"fitted\" needs sampling.fitted_grid, which is missing "
+                   "(`forcing tune MODEL --fit-grid` makes one)");
   c->sampling.schedule = (df_schedule)schedule;
+  c->sampling.grid = (df_grid_kind)grid;
   return DF_OK;
 }
 
@@ -202,6 +230,35 @@ df_status df_config_parse(df_config *config, const char *text, size_t size, df_e
 void df_config_free(df_config *config) {
   df_arena_free(&config->arena);
   *config = (df_config){0};
+}
+
+static void put_sampling(df_json_writer *w, const struct df_sampling *s) {
+  df_json_object_begin(w, "sampling");
+  df_json_put_string(w, "schedule", df_schedule_names[s->schedule]);
+  df_json_put_number(w, "steps", s->steps);
+  df_json_put_number(w, "uncertainty", s->uncertainty);
+  df_json_put_number(w, "eta", s->eta);
+  df_json_put_number(w, "stabilization", s->stabilization);
+  df_json_put_string(w, "grid", df_grid_names[s->grid]);
+  if (s->fitted_grid.levels)
+    df_json_put_floats(w, "fitted_grid", s->fitted_grid.levels, s->fitted_grid.knots);
+  df_json_put_number(w, "max_tokens", s->max_tokens);
+  df_json_object_end(w);
+}
+
+char *df_config_with_sampling(const df_config *config, const struct df_sampling *sampling) {
+  const df_json *before = df_json_at(config->json, "sampling");
+  df_json_writer w = {.indent = 2};
+  df_json_object_begin(&w, NULL);
+  for (const df_json *part = config->json->first; part; part = part->next)
+    if (part == before)
+      put_sampling(&w, sampling);
+    else
+      df_json_put(&w, part->key, part);
+  if (!before) put_sampling(&w, sampling);
+  df_json_object_end(&w);
+  if (w.failed) df_json_writer_free(&w);
+  return w.text;
 }
 
 void df_config_encode(const df_config *c, const float *frames, int count, float *token) {

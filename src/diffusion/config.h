@@ -28,13 +28,15 @@ typedef struct df_field {
 //              "fields": [{"name": "dx", "mean": 0, "std": 20}, ...]},
 //   "condition": {"fields": ["..."]},
 //   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0,
-//                "stabilization": 0, "max_tokens": 20},
+//                "stabilization": 0, "grid": "fitted", "fitted_grid": [0, 31.5, ..., 1000],
+//                "max_tokens": 20},
 //   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}    informative
 // }
 // "name", "description", "license", "condition", "sampling" and "training" may be missing, and so
 // may every key with a default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary
 // false, threshold 0.5, condition none, sampling pyramid, 50 steps, uncertainty 1, eta 0,
-// stabilization 0, 64 tokens. Other keys are errors. The sizes of a token and of its condition
+// stabilization 0, grid uniform, 64 tokens. "fitted_grid" has the levels at equal shares of the
+// way (df_warp); the grid "fitted" needs it. Other keys are errors. The sizes of a token and of its condition
 // follow from "tokens" and "condition"; "denoiser" may repeat them and must then agree.
 // A token is frame_stack frames side by side, a frame is its fields (C of them). With "present"
 // every frame has one field more at its end, +1 for a real frame and -1 for padding behind the last
@@ -53,15 +55,20 @@ typedef struct df_config {
   bool present;
   int field_count; // C
   df_field *fields;
-  struct {
+  struct df_sampling {
     df_schedule schedule;
     int steps, stabilization, max_tokens;
     double uncertainty, eta;
-  } sampling; // defaults
+    df_grid_kind grid;
+    df_warp fitted_grid; // in the arena; no levels: none
+  } sampling;            // defaults
 } df_config;
 
 df_status df_config_parse(df_config *config, const char *text, size_t size, df_error *error);
 void df_config_free(df_config *config);
+// The config's text anew, with other sampling defaults; all else as it was. A df_alloc block, or NULL:
+// no memory.
+char *df_config_with_sampling(const df_config *config, const struct df_sampling *sampling);
 
 // Token values between data units (frames (frame_stack, C)) and network units (D), in place order.
 // Encoding reads `count` frames; behind them all fields are 0 (network units) and `present` is -1,

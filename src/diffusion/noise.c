@@ -6,6 +6,7 @@
 
 const char *const df_noise_names[DF_NOISE_KINDS] = {"linear", "cosine", "sigmoid"};
 const char *const df_objective_names[DF_OBJECTIVES] = {"eps", "x0", "v"};
+const char *const df_grid_names[DF_GRIDS] = {"uniform", "quadratic", "fitted"};
 const char *const df_loss_weight_names[DF_WEIGHTS] = {"none", "min-snr", "cumulative", "fused-snr"};
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
@@ -88,10 +89,35 @@ void df_noise_free(df_noise *noise) {
   *noise = (df_noise){0};
 }
 
-df_status df_noise_grid(int K, int S, int32_t *levels, df_error *error) {
+// warp(u), 0 <= u <= 1.
+static double warped(df_warp warp, double u) {
+  double place = u * (warp.knots - 1);
+  int i = (int)fmin(place, warp.knots - 2);
+  double a = warp.levels[i], b = warp.levels[i + 1];
+  return a + (b - a) * (place - i);
+}
+
+df_status df_noise_grid(df_grid_kind kind, df_warp warp, int K, int S, int32_t *levels,
+                        df_error *error) {
   if (S < 1 || S > K)
     return df_fail(error, DF_BAD_ARGUMENT, "expected 1 to %d sampling steps, found %d", K, S);
-  for (int i = 0; i <= S; i++) levels[i] = (int32_t)((int64_t)K * i / S);
+  if ((unsigned)kind >= DF_GRIDS)
+    return df_fail(error, DF_BAD_ARGUMENT, "grid %d does not exist", (int)kind);
+  if (kind == DF_GRID_FITTED && !warp.levels)
+    return df_fail(error, DF_NOT_SUPPORTED,
+                   "grid: the model has no fitted grid; `forcing tune MODEL --fit-grid` makes one");
+  levels[0] = 0;
+  for (int i = 1; i <= S; i++) {
+    if (kind == DF_GRID_UNIFORM) {
+      levels[i] = (int32_t)((int64_t)K * i / S);
+      continue;
+    }
+    double u = (double)i / S;
+    int32_t nearest = (int32_t)lrint(kind == DF_GRID_QUADRATIC ? K * u * u : warped(warp, u));
+    // Above the level before, and with room for those that follow.
+    int32_t low = levels[i - 1] + 1, high = K - (S - i);
+    levels[i] = nearest < low ? low : nearest > high ? high : nearest;
+  }
   return DF_OK;
 }
 

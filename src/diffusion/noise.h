@@ -38,6 +38,22 @@ typedef enum df_loss_weight {
 } df_loss_weight;
 extern const char *const df_loss_weight_names[DF_WEIGHTS];
 
+// Which noise levels the S steps of a token visit. In the words of DDIM (Song et al. 2021, appendix
+// D.2), uniform is "linear" and quadratic "quadratic".
+typedef enum df_grid_kind {
+  DF_GRID_UNIFORM,   // equal steps: floor(K i / S), as in the reference
+  DF_GRID_QUADRATIC, // K (i / S)^2: small steps where the token is nearly clean
+  DF_GRID_FITTED,    // warp(i / S), found on the model's own trajectories (train/fit.c)
+  DF_GRIDS
+} df_grid_kind;
+extern const char *const df_grid_names[DF_GRIDS];
+
+// A monotone warp [0, 1] -> [0, K]: its values at 0, 1/(knots-1), .., 1, straight lines between.
+typedef struct df_warp {
+  const float *levels; // (knots) levels[0] = 0, rising, levels[knots-1] = K; NULL: none
+  int knots;           // 2 or more
+} df_warp;
+
 // The reference's float32 tables, each rounded on its own from float64. Index = level; entry 0 is
 // the clean level.
 typedef struct df_noise {
@@ -55,8 +71,11 @@ typedef struct df_noise {
 df_status df_noise_create(df_noise *noise, df_noise_kind kind, int K, df_error *error);
 void df_noise_free(df_noise *noise);
 
-// The sampling grid: levels[i], i = 0 .. S, with levels[0] = 0, levels[S] = K: floor(K i / S).
-df_status df_noise_grid(int K, int S, int32_t *levels, df_error *error);
+// The sampling grid: levels[i], i = 0 .. S, rising, with levels[0] = 0, levels[S] = K, for any S of
+// 1 .. K. Where a kind wants levels closer than 1, or the level of a neighbour, they follow each other
+// one by one; so S = K gives 0, 1, .., K for every kind. warp: of the fitted kind, else not looked at.
+df_status df_noise_grid(df_grid_kind kind, df_warp warp, int K, int S, int32_t *levels,
+                        df_error *error);
 
 static inline int df_network_level(int level) { return level > 0 ? level - 1 : 0; }
 

@@ -32,8 +32,9 @@ df_sampler_options df_sampler_defaults(void) {
                               .stabilization = DF_DEFAULT,
                               .ahead = DF_DEFAULT,
                               .threads = 1,
+                              .weights = DF_DEFAULT,
 
-                              .weights = DF_DEFAULT};
+                              .grid = DF_DEFAULT};
 }
 
 static df_status in_range(const char *name, double value, double low, double high,
@@ -85,6 +86,7 @@ static df_status resolve(df_sampler *s, df_error *error) {
   if (o->steps == DF_DEFAULT) o->steps = c->sampling.steps;
   if (o->eta == DF_DEFAULT) o->eta = c->sampling.eta;
   if (o->stabilization == DF_DEFAULT) o->stabilization = c->sampling.stabilization;
+  if (o->grid == DF_DEFAULT) o->grid = c->sampling.grid;
   if (o->schedule == DF_DEFAULT) o->schedule = o->table ? DF_CUSTOM : (int)c->sampling.schedule;
   if (o->weights == DF_DEFAULT) o->weights = DF_WEIGHTS_F32;
   if (o->uncertainty == DF_DEFAULT) o->uncertainty = fmin(c->sampling.uncertainty, o->steps);
@@ -97,7 +99,8 @@ static df_status resolve(df_sampler *s, df_error *error) {
       (status = in_range("stabilization", o->stabilization, 0, c->K, error)) ||
       (o->ahead != DF_DEFAULT && (status = in_range("ahead", o->ahead, 0, MAX_AHEAD, error))) ||
       (status = in_range("threads", o->threads, 0, MAX_THREADS, error)) ||
-      (status = in_range("weights", o->weights, 0, DF_WEIGHTS_COUNT - 1, error)))
+      (status = in_range("weights", o->weights, 0, DF_WEIGHTS_COUNT - 1, error)) ||
+      (status = in_range("grid", o->grid, 0, DF_GRIDS - 1, error)))
     return status;
   if (o->ancestral && o->steps != c->K)
     return df_fail(error, DF_BAD_ARGUMENT,
@@ -346,7 +349,10 @@ static df_status make(df_sampler *s, df_error *error) {
 #undef MAKE
   if (failed)
     return df_fail(error, DF_NO_MEMORY, "no memory for %d sequences of %d tokens", s->B, s->W);
-  if ((status = df_noise_grid(s->model->config.K, s->o.steps, s->grid, error))) return status;
+  const df_config *c = &s->model->config;
+  if ((status = df_noise_grid((df_grid_kind)s->o.grid, c->sampling.fitted_grid, c->K, s->o.steps,
+                              s->grid, error)))
+    return status;
   if (table) {
     memcpy(s->table, s->o.table, table * sizeof *s->table);
     for (int t = 0; t < s->W; t++)

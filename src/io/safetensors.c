@@ -340,6 +340,20 @@ static df_status check_tensor(const df_tensor_out *t, size_t *count, df_error *e
   return DF_OK;
 }
 
+static void put_entry(df_json_writer *w, const char *name, df_dtype dtype, int dims,
+                      const int64_t *shape, size_t begin, size_t end) {
+  df_json_object_begin(w, name);
+  df_json_put_string(w, "dtype", df_dtype_name(dtype));
+  df_json_array_begin(w, "shape");
+  for (int d = 0; d < dims; d++) df_json_put_number(w, NULL, (double)shape[d]);
+  df_json_array_end(w);
+  df_json_array_begin(w, "data_offsets");
+  df_json_put_number(w, NULL, (double)begin);
+  df_json_put_number(w, NULL, (double)end);
+  df_json_array_end(w);
+  df_json_object_end(w);
+}
+
 // Writes the header's text and the number of bytes that follow it.
 static df_status write_header(df_json_writer *w, const df_tensor_out *tensors, int count,
                               const char *const *meta, size_t *data_size, df_error *error) {
@@ -359,16 +373,7 @@ static df_status write_header(df_json_writer *w, const df_tensor_out *tensors, i
     if (end < at || end > PTRDIFF_MAX)
       return df_fail(error, DF_BAD_ARGUMENT, "tensor \"%s\": the file is too large for memory",
                      t->name);
-    df_json_object_begin(w, t->name);
-    df_json_put_string(w, "dtype", df_dtype_name(t->dtype));
-    df_json_array_begin(w, "shape");
-    for (int d = 0; d < t->dims; d++) df_json_put_number(w, NULL, (double)t->shape[d]);
-    df_json_array_end(w);
-    df_json_array_begin(w, "data_offsets");
-    df_json_put_number(w, NULL, (double)at);
-    df_json_put_number(w, NULL, (double)end);
-    df_json_array_end(w);
-    df_json_object_end(w);
+    put_entry(w, t->name, t->dtype, t->dims, t->shape, at, end);
     at = end;
   }
   df_json_object_end(w);
@@ -394,6 +399,23 @@ static char *store(char *to, const df_tensor_out *t) {
   return to;
 }
 
+// Header and room for the data behind it: *data points there. NULL: no memory.
+static char *begin_file(const df_json_writer *header, size_t data_size, size_t *total, char **data,
+                        df_error *error) {
+  uint64_t padded = (header->size + 7) / 8 * 8;
+  *total = DF_HEAD_BYTES + (size_t)padded + data_size;
+  char *out = df_alloc(*total);
+  if (!out) {
+    df_fail(error, DF_NO_MEMORY, "out of memory for a file of %zu bytes", *total);
+    return NULL;
+  }
+  memcpy(out, &padded, DF_HEAD_BYTES);
+  memset(out + DF_HEAD_BYTES, ' ', (size_t)padded);
+  memcpy(out + DF_HEAD_BYTES, header->text, header->size);
+  *data = out + DF_HEAD_BYTES + padded;
+  return out;
+}
+
 df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *tensors, int count,
                                const char *const *meta, df_error *error) {
   *bytes = NULL;
@@ -404,17 +426,13 @@ df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *
   df_status status = write_header(&header, tensors, count, meta, &data_size, error);
   if (status) goto done;
 
-  uint64_t padded = (header.size + 7) / 8 * 8;
-  size_t total = DF_HEAD_BYTES + (size_t)padded + data_size;
-  out = df_alloc(total);
+  size_t total;
+  char *to;
+  out = begin_file(&header, data_size, &total, &to, error);
   if (!out) {
-    status = df_fail(error, DF_NO_MEMORY, "out of memory for a file of %zu bytes", total);
+    status = DF_NO_MEMORY;
     goto done;
   }
-  memcpy(out, &padded, DF_HEAD_BYTES);
-  memset(out + DF_HEAD_BYTES, ' ', (size_t)padded);
-  memcpy(out + DF_HEAD_BYTES, header.text, header.size);
-  char *to = out + DF_HEAD_BYTES + padded;
   for (int i = 0; i < count; i++) to = store(to, &tensors[i]);
 
   // Whatever the reader would refuse, two tensors of the same name for instance, is not written.
@@ -433,4 +451,42 @@ done:
   *bytes = out;
   *size = total;
   return DF_OK;
+}
+
+df_status df_safetensors_set_meta(void **out, size_t *out_size, const void *bytes, size_t size,
+                                  const char *key, const char *value, df_error *error) {
+  *out = NULL;
+  *out_size = 0;
+  df_safetensors file;
+  df_status status = df_safetensors_open(&file, bytes, size, error);
+  if (status) return status;
+  df_json_writer header = {0};
+  bool there = false;
+  df_json_object_begin(&header, NULL);
+  df_json_object_begin(&header, "__metadata__");
+  for (const df_json *m = file.metadata ? file.metadata->first : NULL; m; m = m->next) {
+    bool this = !strcmp(m->key, key);
+    df_json_put_string(&header, m->key, this ? value : m->string);
+    there = there || this;
+  }
+  if (!there) df_json_put_string(&header, key, value);
+  df_json_object_end(&header);
+  size_t at = 0; // the tensors cover the data without a gap
+  for (int i = 0; i < file.count; i++) {
+    const df_view *v = &file.views[i];
+    size_t end = at + v->count * df_dtype_size(v->dtype);
+    put_entry(&header, v->name, v->dtype, v->dims, v->shape, at, end);
+    at = end;
+  }
+  df_json_object_end(&header);
+  char *data;
+  if (header.failed)
+    status = df_fail(error, DF_NO_MEMORY, "out of memory for the header");
+  else if (!(*out = begin_file(&header, at, out_size, &data, error)))
+    status = DF_NO_MEMORY;
+  else
+    memcpy(data, (const char *)bytes + size - at, at);
+  df_json_writer_free(&header);
+  df_safetensors_close(&file);
+  return status;
 }

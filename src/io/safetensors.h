@@ -79,6 +79,11 @@ typedef struct df_tensor_out {
 df_status df_safetensors_write(void **bytes, size_t *size, const df_tensor_out *tensors, int count,
                                const char *const *meta, df_error *error);
 
+// The file bytes[size] once more, with the text `key` of its metadata set to `value`. The tensors stay bit
+// for bit and in their order. Memory as in df_safetensors_write.
+df_status df_safetensors_set_meta(void **out, size_t *out_size, const void *bytes, size_t size,
+                                  const char *key, const char *value, df_error *error);
+
 // One number at a time; round to nearest even, infinities and NaN kept.
 float df_f16_to_f32(uint16_t h);
 uint16_t df_f32_to_f16(float f);

@@ -171,7 +171,7 @@ static void fails(int code, const char *arguments, const char *words) {
 
 TEST(every_command_has_a_manual) {
   REQUIRE(ready());
-  const char *const commands[] = {"train", "sample", "eval", "info"};
+  const char *const commands[] = {"train", "sample", "eval", "info", "tune"};
   for (int i = 0; i < COUNT(commands); i++) {
     char line[64];
     snprintf(line, sizeof line, "%s --help", commands[i]);
@@ -210,7 +210,19 @@ TEST(a_wrong_command_line_is_told_in_one_line) {
   fails(2, "sample MODEL --count 0", "--count");
   fails(2, "sample MODEL --out a.gif", ".json, .csv, .npy or .svg");
   fails(2, "sample MODEL --condition DIR/train_points.npy", "--condition");
+  fails(2, "sample MODEL --grid cubic", "--grid: expected one of uniform, quadratic, fitted");
+  fails(2, "sample MODEL --grid fitted", "`forcing tune MODEL --fit-grid` makes one");
   fails(2, "sample", "missing");
+  fails(2, "tune MODEL", "nothing to do");
+  fails(2, "tune MODEL --steps 31", "--steps: expected 1 to 30");
+  fails(2, "tune MODEL --grid fitted", "no fitted grid");
+  fails(2, "tune MODEL --fit-grid --sequences 0", "--sequences");
+  fails(2, "eval MODEL --data DIR --sweep 3,x", "--sweep: expected up to");
+  fails(2, "eval MODEL --data DIR --sweep 31", "from 1 to 30");
+  fails(2, "eval MODEL --data DIR --sweep 3 --curve grid=cubic", "--grid");
+  fails(2, "eval MODEL --data DIR --sweep 3 --curve gird=uniform", "--curve: expected settings");
+  fails(2, "eval MODEL MODEL --data DIR --sweep 3", "expected one model, found 2");
+  fails(2, "eval MODEL --data DIR --repeats 3", "belong to --sweep");
   fails(2, "eval MODEL --data DIR --classifier 5", "--classifier");
 }
 
@@ -417,4 +429,119 @@ TEST(models_with_positions_and_with_movements_are_compared) {
   CHECK_CONTAINS(out, "| middle of the box, mean distance from (0, 0) ");
   CHECK_CONTAINS(out, " tiny 2 |");
   CHECK_INT(forcing("sample DIR/positions.safetensors --count 4 --out DIR/p.svg"), CLI_OK);
+}
+
+TEST(a_sweep_measures_quality_against_steps) {
+  REQUIRE(ready());
+  REQUIRE(CHECK_INT(forcing("eval MODEL --data DIR --count 30 --classifier 100 --sweep 1,5,30 "
+                            "--curve grid=uniform --curve grid=quadratic,stabilization=3,eta=0.5 "
+                            "--repeats 2 --seed 4 --out DIR/w"),
+                    CLI_OK));
+  CHECK_CONTAINS(out, "| steps | uniform | quadratic, stabilization 3, eta 0.5 |");
+  CHECK_CONTAINS(out, "\n| 30 | ");
+  CHECK_CONTAINS(out, "seeds 4 to 5");
+  read_text("w/steps.svg", out, sizeof out);
+  CHECK(!strncmp(out, "<svg ", 5) && strstr(out, "</svg>"));
+  CHECK_CONTAINS(out, "tiny: classifier: real or generated?");
+  read_text("w/steps.csv", out, sizeof out);
+  char *line = strchr(out, '\n');
+  const char *const grids[] = {"uniform", "quadratic, stabilization 3, eta 0.5"};
+  int points = 0;
+  for (; line && line[1]; line = strchr(line + 1, '\n'), points++) {
+    char grid[64];
+    int steps, repeats;
+    double strokes;
+    REQUIRE(
+        CHECK_INT(sscanf(line, "\n\"%63[^\"]\",%d,%d,%lf", grid, &steps, &repeats, &strokes), 4));
+    CHECK_TEXT(grid, grids[points / 3]);
+    CHECK_INT(steps, ((int[]){1, 5, 30})[points % 3]);
+    CHECK(repeats == 2 && isfinite(strokes));
+  }
+  CHECK_INT(points, 6);
+  // With one repeat and S = K the grids are one.
+  CHECK_INT(forcing("eval MODEL --data DIR --count 30 --classifier 0 --sweep 30"), CLI_OK);
+  const char *row = strstr(out, "\n| 30 | ");
+  double uniform = 0, quadratic = 1;
+  CHECK(row && sscanf(row, "\n| 30 | %lf | %lf |", &uniform, &quadratic) == 2);
+  CHECK(uniform == quadratic);
+}
+
+// ---- tune ----
+
+static bool same_tensors(const char *a, const char *b) {
+  void *bytes[2] = {NULL, NULL};
+  size_t size;
+  df_safetensors file[2];
+  memset(file, 0, sizeof file);
+  bool same = true;
+  for (int i = 0; i < 2; i++)
+    same = same && CHECK_OK(df_file_read(&bytes[i], &size, in_folder(i ? b : a), &test_error)) &&
+           CHECK_OK(df_safetensors_open(&file[i], bytes[i], size, &test_error));
+  same = same && CHECK_INT(file[0].count, file[1].count);
+  for (int i = 0; same && i < file[0].count; i++) {
+    const df_view *x = &file[0].views[i], *y = df_safetensors_find(&file[1], x->name);
+    same = CHECK(y && y->dtype == x->dtype && y->count == x->count) &&
+           CHECK(!memcmp(x->data, y->data, x->count * df_dtype_size(x->dtype)));
+  }
+  for (int i = 0; i < 2; i++) {
+    df_safetensors_close(&file[i]);
+    df_free(bytes[i]);
+  }
+  return same;
+}
+
+TEST(a_grid_is_fitted_and_used) {
+  REQUIRE(ready());
+  static char first[sizeof out];
+  REQUIRE(CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 3 --out DIR/t"), CLI_OK));
+  CHECK_CONTAINS(out, "| steps | uniform   | quadratic | fitted    |");
+  CHECK_CONTAINS(out, "t/model.safetensors");
+  CHECK(same_tensors("model.safetensors", "t/model.safetensors"));
+  read_text("t/config.json", first, sizeof first);
+  df_config c;
+  REQUIRE(CHECK_OK(df_config_parse(&c, first, strlen(first), &test_error)));
+  CHECK_INT(c.sampling.fitted_grid.knots, 33);
+  CHECK(c.sampling.grid == DF_GRID_UNIFORM && c.sampling.steps == 5); // only a grid was asked for
+  df_config_free(&c);
+  // The same seed gives the same grid on any number of threads, another seed another one.
+  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 3 --threads 3 --out DIR/u"),
+            CLI_OK);
+  read_text("u/config.json", out, sizeof out);
+  CHECK_TEXT(out, first);
+  CHECK_INT(forcing("tune MODEL --fit-grid --sequences 10 --seed 4 --out DIR/u"), CLI_OK);
+  read_text("u/config.json", out, sizeof out);
+  CHECK(strcmp(out, first) != 0);
+  CHECK_INT(forcing("info DIR/t"), CLI_OK);
+  CHECK_CONTAINS(out, "has a fitted grid, of 33 levels");
+  // What is sampled changes with the grid.
+  CHECK_INT(forcing("sample DIR/t --count 3 --steps 11"), CLI_OK);
+  CHECK_CONTAINS(out, "\"grid\":\"uniform\"");
+  strcpy(first, strstr(out, "\"sequences\""));
+  CHECK_INT(forcing("sample DIR/t --count 3 --steps 11 --grid fitted"), CLI_OK);
+  CHECK_CONTAINS(out, "\"grid\":\"fitted\"");
+  CHECK(strcmp(first, strstr(out, "\"sequences\"")) != 0);
+}
+
+TEST(sampling_defaults_are_set_in_place) {
+  REQUIRE(ready());
+  CHECK_INT(forcing("tune MODEL --out DIR/v --steps 4"), CLI_OK);
+  CHECK_INT(forcing("tune DIR/v --schedule autoregressive --steps 3 --grid quadratic --eta 0.5 "
+                    "--stabilization 2"),
+            CLI_OK);
+  CHECK_CONTAINS(out, "tiny: autoregressive, 3 quadratic steps, eta 0.5, stabilization 2");
+  CHECK(same_tensors("model.safetensors", "v/model.safetensors"));
+  CHECK_INT(forcing("info DIR/v"), CLI_OK);
+  CHECK_CONTAINS(out, "autoregressive, 3 quadratic steps, eta 0.5, stabilization 2");
+  CHECK(!strstr(out, "fitted grid"));
+  // The file beside the model says the same as the one inside.
+  void *bytes;
+  size_t size;
+  df_safetensors file;
+  read_text("v/config.json", out, sizeof out);
+  if (CHECK_OK(df_file_read(&bytes, &size, in_folder("v/model.safetensors"), &test_error))) {
+    if (CHECK_OK(df_safetensors_open(&file, bytes, size, &test_error)))
+      CHECK_TEXT(df_safetensors_meta(&file, "config"), out);
+    df_safetensors_close(&file);
+    df_free(bytes);
+  }
 }

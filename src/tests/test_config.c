@@ -21,7 +21,8 @@ static const char full[] =
     " \"condition\": {\"fields\": [\"tilt\", \"speed\"]},"
     " \"sampling\": {\"schedule\": \"trapezoid\", \"steps\": 20, \"uncertainty\": 2.5, \"eta\": "
     "0.5,"
-    "   \"stabilization\": 3, \"max_tokens\": 12},"
+    "   \"stabilization\": 3, \"grid\": \"quadratic\", \"fitted_grid\": [0, 12.5, 40, 100],"
+    "   \"max_tokens\": 12},"
     " \"training\": {\"mode\": \"independent\", \"anything\": [1, 2]}}";
 
 TEST(every_key_arrives) {
@@ -45,7 +46,42 @@ TEST(every_key_arrives) {
   CHECK(c.sampling.schedule == DF_TRAPEZOID && c.sampling.steps == 20 &&
         c.sampling.uncertainty == 2.5);
   CHECK(c.sampling.eta == 0.5 && c.sampling.stabilization == 3 && c.sampling.max_tokens == 12);
+  CHECK(c.sampling.grid == DF_GRID_QUADRATIC && c.sampling.fitted_grid.knots == 4 &&
+        c.sampling.fitted_grid.levels[1] == 12.5f);
   CHECK_INT(df_json_at(df_json_at(c.json, "training"), "anything")->length, 2);
+  df_config_free(&c);
+}
+
+TEST(sampling_defaults_are_written_and_read_again) {
+  df_config c, again;
+  REQUIRE(CHECK_OK(parse(&c, full)));
+  const float levels[] = {0, 33.25f, 100};
+  struct df_sampling other = {.schedule = DF_AUTOREGRESSIVE,
+                              .steps = 7,
+                              .stabilization = 9,
+                              .max_tokens = 5,
+                              .uncertainty = 1.5,
+                              .eta = 0.25,
+                              .grid = DF_GRID_FITTED,
+                              .fitted_grid = {levels, 3}};
+  char *text = df_config_with_sampling(&c, &other);
+  if (CHECK(text != NULL) && CHECK_OK(parse(&again, text))) {
+    const struct df_sampling *s = &again.sampling;
+    CHECK(s->schedule == other.schedule && s->steps == 7 && s->stabilization == 9 &&
+          s->max_tokens == 5 && s->uncertainty == 1.5 && s->eta == 0.25 &&
+          s->grid == DF_GRID_FITTED && s->fitted_grid.knots == 3);
+    CHECK_FLOATS(s->fitted_grid.levels, levels, 3, 0);
+    CHECK_TEXT(again.name, "pens"); // the rest stays
+    CHECK(again.network.hidden_size == 40 && again.fields[1].threshold == 0.25f);
+    CHECK_INT(df_json_at(df_json_at(again.json, "training"), "anything")->length, 2);
+    // Written once more without a fitted grid, and from a config that says nothing about sampling.
+    other.grid = DF_GRID_UNIFORM, other.fitted_grid = (df_warp){0};
+    df_free(text);
+    text = df_config_with_sampling(&again, &other);
+    CHECK(text && !strstr(text, "fitted_grid"));
+    df_config_free(&again);
+  }
+  df_free(text);
   df_config_free(&c);
 }
 
@@ -60,7 +96,17 @@ TEST(what_may_be_missing_has_a_default) {
         c.network.condition_size == 0);
   CHECK(c.fields[0].mean == 0 && c.fields[0].std == 1 && c.fields[0].threshold == 0.5f);
   CHECK(c.sampling.schedule == DF_PYRAMID && c.sampling.steps == 30 &&
-        c.sampling.uncertainty == 1 && c.sampling.eta == 0);
+        c.sampling.uncertainty == 1 && c.sampling.eta == 0 && c.sampling.grid == DF_GRID_UNIFORM &&
+        !c.sampling.fitted_grid.levels);
+  struct df_sampling own = c.sampling;
+  own.steps = 3;
+  char *text = df_config_with_sampling(&c, &own);
+  df_config again;
+  if (CHECK(text != NULL) && CHECK_OK(parse(&again, text))) {
+    CHECK_INT(again.sampling.steps, 3);
+    df_config_free(&again);
+  }
+  df_free(text);
   CHECK_TEXT(c.name, "");
   df_config_free(&c);
 }
@@ -99,6 +145,19 @@ TEST(a_wrong_value_is_named_with_its_path) {
       {"\"uncertainty\": 2.5", "\"uncertainty\": 25",
        "sampling.uncertainty: expected a number from 0 to 20, found 25"},
       {"\"eta\": 0.5", "\"eta\": 2", "sampling.eta: expected a number from 0 to 1, found 2"},
+      {"\"quadratic\"", "\"cubic\"",
+       "sampling.grid: expected \"uniform\", \"quadratic\" or \"fitted\", found \"cubic\""},
+      {"\"grid\": \"quadratic\", \"fitted_grid\": [0, 12.5, 40, 100]", "\"grid\": \"fitted\"",
+       "sampling.grid: \"fitted\" needs sampling.fitted_grid, which is missing"},
+      {"[0, 12.5, 40, 100]", "[]", "sampling.fitted_grid: expected 2 to 1025 levels, found 0"},
+      {"[0, 12.5, 40, 100]", "7", "sampling.fitted_grid: expected an array of numbers"},
+      {"[0, 12.5, 40, 100]", "[0, \"a\", 100]", "sampling.fitted_grid: expected an array"},
+      {"[0, 12.5, 40, 100]", "[1, 12.5, 40, 100]",
+       "sampling.fitted_grid: expected levels from 0 to 100, found 1 to 100"},
+      {"[0, 12.5, 40, 100]", "[0, 12.5, 40, 99]",
+       "sampling.fitted_grid: expected levels from 0 to 100, found 0 to 99"},
+      {"[0, 12.5, 40, 100]", "[0, 40, 40, 100]",
+       "sampling.fitted_grid: expected rising levels, found 40 after 40"},
       {"\"latent_size\": 24", "\"latent_size\": 23",
        "denoiser.latent_size: expected a multiple of gru_layers = 2, found 23"},
       {"\"kind\": \"rnn\"", "\"kind\": \"rn\"", "denoiser.kind"},

@@ -56,7 +56,7 @@ static void run_plan(golden_model *m, float scale, bool all_outputs) {
   int32_t *grid = df_arena_alloc(&m->g.arena, (size_t)(S + 1) * sizeof *grid);
   float *tokens = df_arena_alloc(&m->g.arena, (size_t)(H * n) * sizeof *tokens);
   if (!index || !z0 || !goal_values || !noise ||
-      !CHECK_OK(df_noise_grid(m->noise.K, S, grid, &test_error)))
+      !CHECK_OK(df_noise_grid(DF_GRID_UNIFORM, (df_warp){0}, m->noise.K, S, grid, &test_error)))
     return;
   memcpy(tokens, noise, (size_t)(H * n) * sizeof *tokens);
 

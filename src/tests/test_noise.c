@@ -82,11 +82,72 @@ TEST(the_sampling_grid_visits_the_levels_of_the_reference) {
     DURING("%s", view->name);
     int64_t *want = golden_ints(&g, view->name);
     int32_t *levels = malloc(((size_t)S + 1) * sizeof *levels);
-    if (CHECK(want && levels) && CHECK_OK(df_noise_grid(K, S, levels, &test_error)))
+    if (CHECK(want && levels) &&
+        CHECK_OK(df_noise_grid(DF_GRID_UNIFORM, (df_warp){0}, K, S, levels, &test_error)))
       for (int j = 0; j <= S; j++) CHECK_INT(levels[S - j], want[j] + 1); // theirs: -1 is clean
     free(levels);
   }
   golden_close(&g);
+}
+
+TEST(every_grid_rises_from_clean_to_noise_for_any_number_of_steps) {
+  enum { MOST = 1000 };
+  static const int sizes[] = {1, 2, 3, 5, 8, 30, MOST};
+  static int32_t levels[MOST + 1];
+  for (int k = 0; k < COUNT(sizes); k++) {
+    const int K = sizes[k];
+    // Flat at one end, in the middle and at the other end: levels that crowd have to make room.
+    const float K1 = (float)K, low[] = {0, 0.001f * K1, 0.002f * K1, K1}, two[] = {0, K1},
+                high[] = {0, 0.998f * K1, 0.999f * K1, K1},
+                middle[] = {0, 0.4f * K1, 0.4001f * K1, 0.4002f * K1, K1};
+    const df_warp warps[] = {{low, 4}, {two, 2}, {high, 4}, {middle, 5}};
+    for (int kind = 0; kind < DF_GRIDS; kind++)
+      for (int w = 0; w < (kind == DF_GRID_FITTED ? COUNT(warps) : 1); w++)
+        for (int S = 1; S <= K; S++) {
+          DURING("%s %d, %d of %d", df_grid_names[kind], w, S, K);
+          if (!CHECK_OK(df_noise_grid((df_grid_kind)kind, warps[w], K, S, levels, &test_error)))
+            break;
+          bool rises = levels[0] == 0 && levels[S] == K;
+          for (int i = 1; i <= S; i++) rises = rises && levels[i] > levels[i - 1];
+          if (!CHECK(rises)) break;
+        }
+  }
+}
+
+TEST(grids_have_the_levels_that_their_names_say) {
+  int32_t levels[101];
+  REQUIRE(CHECK_OK(df_noise_grid(DF_GRID_QUADRATIC, (df_warp){0}, 1000, 10, levels, &test_error)));
+  const int32_t squares[] = {0, 10, 40, 90, 160, 250, 360, 490, 640, 810, 1000};
+  for (int i = 0; i <= 10; i++) CHECK_INT(levels[i], squares[i]);
+  // Squares below 1 apart follow each other one by one.
+  REQUIRE(CHECK_OK(df_noise_grid(DF_GRID_QUADRATIC, (df_warp){0}, 200, 100, levels, &test_error)));
+  CHECK(levels[1] == 1 && levels[2] == 2 && levels[30] == 30 && levels[90] == 162);
+  // Straight lines between the knots.
+  const float warp[] = {0, 100, 600, 1000};
+  REQUIRE(
+      CHECK_OK(df_noise_grid(DF_GRID_FITTED, (df_warp){warp, 4}, 1000, 6, levels, &test_error)));
+  const int32_t want[] = {0, 50, 100, 350, 600, 800, 1000};
+  for (int i = 0; i <= 6; i++) CHECK_INT(levels[i], want[i]);
+  // Clean at one end, as crowded as whole levels allow.
+  const float crowded[] = {0, 0.1f, 10};
+  REQUIRE(
+      CHECK_OK(df_noise_grid(DF_GRID_FITTED, (df_warp){crowded, 3}, 10, 8, levels, &test_error)));
+  const int32_t close[] = {0, 1, 2, 3, 4, 5, 6, 8, 10};
+  for (int i = 0; i <= 8; i++) CHECK_INT(levels[i], close[i]);
+}
+
+TEST(a_grid_that_is_not_there_is_refused) {
+  int32_t levels[11];
+  CHECK_STATUS(df_noise_grid(DF_GRID_FITTED, (df_warp){0}, 10, 5, levels, &test_error),
+               DF_NOT_SUPPORTED);
+  CHECK_CONTAINS(test_error.message, "`forcing tune MODEL --fit-grid` makes one");
+  CHECK_STATUS(df_noise_grid(DF_GRIDS, (df_warp){0}, 10, 5, levels, &test_error), DF_BAD_ARGUMENT);
+  for (int kind = 0; kind < DF_GRID_FITTED; kind++) {
+    CHECK_STATUS(df_noise_grid((df_grid_kind)kind, (df_warp){0}, 10, 0, levels, &test_error),
+                 DF_BAD_ARGUMENT);
+    CHECK_STATUS(df_noise_grid((df_grid_kind)kind, (df_warp){0}, 10, 11, levels, &test_error),
+                 DF_BAD_ARGUMENT);
+  }
 }
 
 TEST(the_clean_level_is_exact) {
@@ -108,9 +169,6 @@ TEST(a_schedule_refuses_sizes_it_cannot_have) {
   CHECK_STATUS(df_noise_create(&noise, DF_NOISE_COSINE, 0, &test_error), DF_BAD_ARGUMENT);
   CHECK_STATUS(df_noise_create(&noise, DF_NOISE_KINDS, 10, &test_error), DF_BAD_ARGUMENT);
   df_noise_free(&noise);
-  int32_t levels[11];
-  CHECK_STATUS(df_noise_grid(10, 0, levels, &test_error), DF_BAD_ARGUMENT);
-  CHECK_STATUS(df_noise_grid(10, 11, levels, &test_error), DF_BAD_ARGUMENT);
   CHECK_WITHOUT_MEMORY(df_noise_create(&noise, DF_NOISE_COSINE, 10, &test_error));
   df_noise_free(&noise);
 }

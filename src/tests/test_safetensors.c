@@ -76,6 +76,59 @@ TEST(what_is_written_is_read) {
   df_free(bytes);
 }
 
+static df_status set_and_free(const void *bytes, size_t size) {
+  void *out;
+  size_t out_size;
+  df_status status = df_safetensors_set_meta(&out, &out_size, bytes, size, "k", "v", &test_error);
+  CHECK(!status == !!out);
+  df_free(out);
+  return status;
+}
+
+TEST(a_text_is_changed_and_the_tensors_stay) {
+  size_t size, new_size, again_size;
+  char *bytes = (char *)sample(&size);
+  void *new = NULL, *again = NULL;
+  df_safetensors before, after;
+  REQUIRE(bytes);
+  CHECK_OK(df_safetensors_open(&before, bytes, size, &test_error));
+  const char longer[] = "{\"levels\": 10, \"more\": \"than before\"}";
+  REQUIRE(CHECK_OK(
+      df_safetensors_set_meta(&new, &new_size, bytes, size, "config", longer, &test_error)));
+  if (CHECK_OK(df_safetensors_open(&after, new, new_size, &test_error))) {
+    CHECK_TEXT(df_safetensors_meta(&after, "config"), longer);
+    CHECK_TEXT(df_safetensors_meta(&after, "empty"), "");
+    CHECK_INT(after.count, before.count);
+    for (int i = 0; i < after.count; i++) {
+      const df_view *a = &before.views[i], *b = &after.views[i];
+      DURING("%s", a->name);
+      CHECK_TEXT(a->name, b->name);
+      CHECK(a->dtype == b->dtype && a->dims == b->dims &&
+            !memcmp(a->shape, b->shape, sizeof a->shape));
+      CHECK(!memcmp(a->data, b->data, a->count * df_dtype_size(a->dtype)));
+    }
+    df_safetensors_close(&after);
+  }
+  // And back: the file as it was, to the last bit.
+  CHECK_OK(df_safetensors_set_meta(&again, &again_size, new, new_size, "config",
+                                   df_safetensors_meta(&before, "config"), &test_error));
+  CHECK(again_size == size && !memcmp(again, bytes, size));
+  df_safetensors_close(&before);
+  df_free(again);
+  df_free(new);
+  // A new text, into a file that has none.
+  CHECK_OK(df_safetensors_write(&new, &new_size, tensors, 1, NULL, &test_error));
+  CHECK_OK(df_safetensors_set_meta(&again, &again_size, new, new_size, "k", "v", &test_error));
+  if (CHECK_OK(df_safetensors_open(&after, again, again_size, &test_error)))
+    CHECK_TEXT(df_safetensors_meta(&after, "k"), "v");
+  df_safetensors_close(&after);
+  CHECK_STATUS(set_and_free(bytes, size - 1), DF_BAD_FILE);
+  CHECK_WITHOUT_MEMORY(set_and_free(bytes, size));
+  df_free(again);
+  df_free(new);
+  df_free(bytes);
+}
+
 TEST(the_header_ends_on_a_boundary_of_8) {
   size_t size;
   unsigned char *bytes = sample(&size);

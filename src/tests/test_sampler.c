@@ -13,16 +13,20 @@ TEST(with_a_perfect_network_every_walk_ends_at_the_clean_tokens) {
     df_model m;
     if (make_oracle(&m, (df_objective)objective, 3, false)) {
       const int steps[] = {1, 2, 7, 24};
-      for (int schedule = 0; schedule < DF_CUSTOM; schedule++)
+      static const float levels[] = {0, 1.5f, 5, 24};
+      m.config.sampling.fitted_grid = (df_warp){levels, 4};
+      for (int way = 0; way < DF_CUSTOM * DF_GRIDS; way++)
         for (int i = 0; i < COUNT(steps); i++)
           for (int noise = 0; noise < 4; noise++) { // eta 0, 0.5, 1; ancestral
             if (noise == 3 && steps[i] != 24) continue;
-            DURING("%s, %s, %d steps, noise %d", df_objective_names[objective],
-                   df_schedule_names[schedule], steps[i], noise);
+            const int schedule = way % DF_CUSTOM, grid = way / DF_CUSTOM;
+            DURING("%s, %s, %d %s steps, noise %d", df_objective_names[objective],
+                   df_schedule_names[schedule], steps[i], df_grid_names[grid], noise);
             df_sampler_options o =
                 options_of(2, 5, (df_schedule)schedule, steps[i], fmin(1.5, steps[i]));
             o.eta = noise < 3 ? 0.5 * noise : 0;
             o.ancestral = noise == 3;
+            o.grid = grid;
             df_sampler *s;
             if (!CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) continue;
             condition_all(s, 3, 5);
@@ -187,6 +191,7 @@ typedef struct plain_case {
   const int32_t *table;
   int rows;
   int first; // number of the sequence
+  df_grid_kind grid;
 } plain_case;
 
 static const int32_t resting[] = {4, 4, 4, 2, 4, 4, 2, 4, 2, 2, 3, 2, 1, 3,
@@ -205,11 +210,15 @@ static void check_plain(const plain_case *c) {
     o.stabilization = c->stabilization;
     o.table = c->table, o.table_rows = c->rows, o.allow_renoise = true,
     o.first_sequence = (uint32_t)c->first;
+    static const float levels[] = {0, 3.5f, 11, 40};
+    m.config.sampling.fitted_grid = (df_warp){levels, 4};
+    if (c->grid) o.grid = c->grid;
     p.o = &o;
     if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error)) &&
         CHECK_OK(df_cell_create(&p.runner, &m.config, &m.noise, &m.params,
                                 &(df_cell_options){.cells = 1, .threads = 1}, &test_error)) &&
-        CHECK_OK(df_noise_grid(m.config.K, c->steps, p.grid, &test_error))) {
+        CHECK_OK(df_noise_grid(c->grid, m.config.sampling.fitted_grid, m.config.K, c->steps, p.grid,
+                               &test_error))) {
       const df_sampler_info *info = df_sampler_state(s);
       condition_all(s, c->E, c->T);
       for (int t = 0; t < c->T; t++) {
@@ -263,6 +272,9 @@ TEST(the_sampler_gives_the_bits_of_a_plain_walk) {
        .stabilization = 2, .known = 4},
       {"posterior, autoregressive", DF_AUTOREGRESSIVE, 4, 4, .u = 4, .posterior = true,
        .guess = true},
+      {"quadratic", DF_PYRAMID, 5, 7, .u = 2, .grid = DF_GRID_QUADRATIC, .eta = 0.5},
+      {"fitted", DF_AUTOREGRESSIVE, 4, 6, .u = 6, .grid = DF_GRID_FITTED, .stabilization = 2},
+      {"fitted, noisy", DF_PYRAMID, 4, 13, .u = 3, .grid = DF_GRID_FITTED, .eta = 1},
       {"ancestral", DF_PYRAMID, 4, 40, .u = 5, .ancestral = true},
       {"known beginning", DF_PYRAMID, 6, 4, .u = 1, .known = 7, .E = 1},
       {"known middle", DF_PYRAMID, 7, 4, .u = 1, .known = 4 + 8},
@@ -814,6 +826,8 @@ TEST(options_that_do_not_fit_are_refused) {
          false,
          DF_BAD_ARGUMENT,
          "stabilization: expected 0 to 40, found 41"},
+        {{.grid = DF_GRIDS}, false, DF_BAD_ARGUMENT, "grid: expected 0 to 2, found 3"},
+        {{.grid = DF_GRID_FITTED}, false, DF_NOT_SUPPORTED, "the model has no fitted grid"},
         {{.ancestral = true},
          false,
          DF_BAD_ARGUMENT,
@@ -864,6 +878,7 @@ TEST(options_that_do_not_fit_are_refused) {
       if (c->uncertainty != 0) o.uncertainty = c->uncertainty;
       if (c->stabilization) o.stabilization = c->stabilization;
       if (c->weights) o.weights = c->weights;
+      if (c->grid) o.grid = c->grid;
       o.ancestral = c->ancestral, o.table = c->table, o.table_rows = c->table_rows;
       DURING("case %d", i);
       if (CHECK_STATUS(df_sampler_create(&s, cases[i].head ? &with_head : &m, &o, &test_error),

@@ -84,11 +84,11 @@ EXPORT(df_model *, load_finish)(df_loader *l) {
 EXPORT(void, model_free)(df_model *m) { df_model_free(m); }
 EXPORT(const char *, model_config)(const df_model *m) { return df_model_config(m); }
 
-// Fourteen numbers, in the order in which core.js takes them apart.
+// Fifteen numbers, in the order in which core.js takes them apart.
 EXPORT(const double *, model_numbers)(const df_model *m) {
-  static double out[14];
+  static double out[15];
   const df_config *c = &m->config;
-  const double now[14] = {(double)df_model_parameters(m),
+  const double now[15] = {(double)df_model_parameters(m),
                           (double)df_model_bytes(m),
                           c->K,
                           c->frame_stack,
@@ -101,7 +101,8 @@ EXPORT(const double *, model_numbers)(const df_model *m) {
                           c->sampling.uncertainty,
                           c->sampling.eta,
                           c->sampling.stabilization,
-                          c->sampling.max_tokens};
+                          c->sampling.max_tokens,
+                          c->sampling.grid};
   return memcpy(out, now, sizeof out);
 }
 EXPORT(const char *, field_name)(const df_model *m, int i) { return m->config.fields[i].name; }
@@ -127,6 +128,7 @@ EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   X(number, eta, "eta")                                                                            \
   X(truth, ancestral, "ancestral")                                                                 \
   X(truth, posterior, "posterior")                                                                 \
+  X(integer, grid, "grid")                                                                         \
   X(integer, stabilization, "stabilization")                                                       \
   X(integer, ahead, "ahead")                                                                       \
   X(integer, threads, "threads")                                                                   \
@@ -205,6 +207,8 @@ EXPORT(const char *, weights_name)(int i) {
 EXPORT(const char *, schedule_name)(int i) {
   return i >= 0 && i < DF_SCHEDULES ? df_schedule_names[i] : NULL;
 }
+
+EXPORT(const char *, grid_name)(int i) { return i >= 0 && i < DF_GRIDS ? df_grid_names[i] : NULL; }
 
 EXPORT(int, levels_rows)(int schedule, double length, double steps, double uncertainty) {
   int rows;

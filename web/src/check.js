@@ -14,6 +14,7 @@ const kinds = {
   ahead: 'number',
   schedule: 'string',
   weights: 'string',
+  grid: 'string',
   ancestral: 'boolean',
   posterior: 'boolean',
   allowRenoise: 'boolean',

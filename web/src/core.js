@@ -1,5 +1,5 @@
 /** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo } from './types.js' */
-/** @import { SamplerOptions, Schedule, TableOptions } from './types.js' */
+/** @import { Grid, SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 /** Bytes of a model's file that stand in wasm memory before they are in their place. */
@@ -35,6 +35,8 @@ export class Engine {
   /** @type {Schedule[]} */
   #schedules;
   #weights;
+  /** @type {Grid[]} */
+  #grids;
   /** Names of the sampler's options that are numbers, in the order of sampler_create. */
   #options;
   /** @type {Defaults | undefined} */
@@ -71,6 +73,7 @@ export class Engine {
     this.c._initialize?.();
     this.#schedules = /** @type {Schedule[]} */ (this.#names(this.c.schedule_name));
     this.#weights = this.#names(this.c.weights_name);
+    this.#grids = /** @type {Grid[]} */ (this.#names(this.c.grid_name));
     this.#options = this.#names(this.c.option_name);
   }
 
@@ -195,8 +198,8 @@ export class Engine {
       observationSize,
       stopHead,
       ...sampling
-    ] = this.#doubles(c.model_numbers(model), 14);
-    const [schedule, steps, uncertainty, eta, stabilization, maxLength] = sampling;
+    ] = this.#doubles(c.model_numbers(model), 15);
+    const [schedule, steps, uncertainty, eta, stabilization, maxLength, grid] = sampling;
     this.#defaults = {
       schedule: this.#schedules[schedule],
       steps,
@@ -204,6 +207,7 @@ export class Engine {
       eta,
       stabilization,
       maxLength,
+      grid: this.#grids[grid],
     };
     return {
       version: this.#text(c.version()),
@@ -243,12 +247,13 @@ export class Engine {
    * @param {SamplerOptions} options whose types were checked (sampler.js)
    */
   create(id, options) {
-    const { length, table, schedule, weights } = options;
+    const { length, table, schedule, grid, weights } = options;
     /** @type {any} */
     const given = { threads: this.#threads, ...options };
     if (length === 'drawn') given.length = 0;
     if (length === Infinity) given.length = -1;
-    if (schedule !== undefined) given.schedule = this.#schedule(schedule);
+    if (schedule !== undefined) given.schedule = placeOf('schedule', schedule, this.#schedules);
+    if (grid !== undefined) given.grid = placeOf('grid', grid, this.#grids);
     if (weights !== undefined) given.weights = placeOf('weights', weights, this.#weights);
     if (table) given.tableRows = table.length / /** @type {number} */ (length);
     const numbers = Float64Array.from(this.#options, (name) => Number(given[name])); // NaN: left out
@@ -447,17 +452,12 @@ export class Engine {
 
   // ---- Level tables ----
 
-  /** @param {string} name */
-  #schedule(name) {
-    return placeOf('schedule', name, this.#schedules);
-  }
-
   /**
    * @param {TableOptions} options
    * @returns {LevelTable}
    */
   levelTable({ schedule, length, steps, uncertainty = 1 }) {
-    const i = this.#schedule(schedule);
+    const i = placeOf('schedule', schedule, this.#schedules);
     const rows = this.c.levels_rows(i, length, steps, uncertainty);
     if (rows < 0) throw this.#error();
     const levels = new Int32Array(rows * length);

@@ -9,6 +9,7 @@
 /** @typedef {Build | `${Build}.threads`} File  df.FILE.wasm */
 /** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
 /** @typedef {'f32' | 'int8'} Weights */
+/** @typedef {'uniform' | 'quadratic' | 'fitted'} Grid */
 /**
  * Numbers in data units: flat, or one array or one object per frame.
  * @typedef {ArrayLike<number> | ReadonlyArray<ArrayLike<number>> | ReadonlyArray<Frame>} Values
@@ -58,6 +59,8 @@
  * @property {number} [maxLength]  tokens at most, for drawn lengths
  * @property {Schedule} [schedule]
  * @property {number} [steps]  S, 1 to K
+ * @property {Grid} [grid]  which noise levels the steps visit: equally spaced ones; closer together
+ *   where a token is nearly clean; or fitted to the model, if its file has such a grid
  * @property {number} [uncertainty]  u of pyramid and trapezoid: column t starts floor(u t) rows
  *   later
  * @property {number} [eta]  0: deterministic DDIM, 1: as noisy as DDPM
@@ -139,6 +142,7 @@
  * @typedef {object} Defaults
  * @property {Schedule} schedule
  * @property {number} steps
+ * @property {Grid} grid
  * @property {number} uncertainty
  * @property {number} eta
  * @property {number} stabilization
