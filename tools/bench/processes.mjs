@@ -29,11 +29,17 @@ export function run(command, args, { env = process.env, say } = {}) {
 
 /**
  * A script beside this file in the Python that has PyTorch, which prints JSON. PyTorch's own setting
- * of threads does not reach OpenBLAS. It may choose its kernels by the processor: variables that hold
+ * of threads does not reach OpenBLAS, and idle threads of the one would spin beside busy ones of the
+ * other. OpenBLAS may choose its kernels by the processor: variables that hold
  * OpenBLAS to an older one are taken away.
  */
 export async function python(script, args, threads = 1) {
-  const env = { ...process.env, OPENBLAS_NUM_THREADS: threads, OMP_NUM_THREADS: threads };
+  const env = {
+    ...process.env,
+    OPENBLAS_NUM_THREADS: threads,
+    OMP_NUM_THREADS: threads,
+    OMP_WAIT_POLICY: 'PASSIVE',
+  };
   delete env.OPENBLAS_CORETYPE;
   delete env.OPENBLAS_L2_SIZE;
   const output = await run('/usr/bin/python3', [join(import.meta.dirname, script), ...args], {

@@ -260,7 +260,7 @@ function training(rows) {
   return `## Training, tokens per second
 
 Forward, backward, clipping, AdamW and moving average, natively on the CPU: \`forcing train\` against PyTorch with the same
-network, batch and threads. The kanji recipe has 1 to 20 tokens of 20 numbers, sequences of like length side by side;
+network, batch and threads (PyTorch: the better of OpenBLAS alone with so many, and both it and PyTorch's own loops). The kanji recipe has 1 to 20 tokens of 20 numbers, sequences of like length side by side;
 tokens that only fill up a batch do not count. The other one is the planner with random data.
 
 ${table(['', 'threads', '`forcing train`', 'PyTorch', 'faster'], lines)}`;
