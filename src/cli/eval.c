@@ -8,59 +8,16 @@
 
 #include "base/progress.h"
 #include "base/random.h"
-#include "cli/curve.h"
-#include "cli/generate.h"
-#include "cli/report.h"
+#include "cli/evaluation.h"
 #include "cli/sheet.h"
-#include "cli/weights.h"
 #include "diffusion/sampler.h"
 #include "io/file.h"
-#include "train/classifier.h"
 #include "train/internal.h"
 #include "train/metrics.h"
 
 enum { FLOOR_DRAWS = 20 };
 
 // ---- What is compared ----
-
-typedef struct evaluation {
-  const char *data_path, *folder;
-  int count, learn, sheet; // sequences compared, to learn from in each class, on the sheet
-  sampling s;
-  uint64_t seed;
-  const volatile int *stop;
-  double start;
-
-  // Whatever form the models and the files have, drawings are compared as movements, the first of which
-  // is 0: neither form nor place tells anything.
-  df_config form;        // only its fields, with the statistics of the training set
-  df_pen pen;            // of that form
-  bool draws;            // there is a pen
-  df_dataset valid_read; // as it was read
-  bool read_positions;   // fields 0 and 1 are positions there
-
-  df_dataset train, valid; // train in a random order
-  bool *whole;             // (fields) all values of this field are whole numbers
-  uint64_t *hashes;        // (train.count) of the training sequences, ascending
-  df_threads *threads;
-
-  int models;
-  const char *paths[REPORT_MODELS];
-  open_model open[REPORT_MODELS];
-  char names[REPORT_MODELS][96];
-  generated drawn[REPORT_MODELS];
-  df_sampler_options samplers[REPORT_MODELS];
-  weights_measure weights[REPORT_MODELS][DF_WEIGHTS_COUNT];
-  char classify_name[128]; // of the progress line
-  report report;
-
-  // --sweep: one model, sampled in many ways
-  const char *sweep; // numbers of steps; NULL: no sweep
-  cli_list ways;     // --curve
-  char way_names[CURVE_LINES][64];
-  int repeats;
-  curve curve;
-} evaluation;
 
 // Sequences `order[0..count-1]` of a data set as one of their own; order NULL: 0, 1, ...
 static df_status pick(df_dataset *out, const df_dataset *from, const int32_t *order, int count,
@@ -155,7 +112,7 @@ static df_status form_statistics(evaluation *e, df_error *error) {
   return DF_OK;
 }
 
-static df_status read_data(evaluation *e, df_error *error) {
+df_status evaluation_read(evaluation *e, df_error *error) {
   int fields = e->open[0].config.field_count;
   df_dataset train = {0};
   df_status status = make_form(e, error);
@@ -479,7 +436,7 @@ static const struct {
 
 // Real against generated training sequences, tested on validation and as many fresh ones.
 // generated NULL: against other real ones.
-static df_status classify(evaluation *e, int column, const df_dataset *data, df_error *error) {
+df_status evaluation_classify(evaluation *e, int column, const df_dataset *data, df_error *error) {
   int test = e->valid.count, learn = e->learn;
   df_class real = {&e->train, 0, learn}, other = {data, 0, learn};
   df_class test_real = {&e->valid, 0, test}, test_other = {data, learn, test};
@@ -542,7 +499,7 @@ static void places(evaluation *e, int k, const df_dataset *data) {
   report_put(&e->report, "place", "middle of the box, mean distance from (0, 0)", k, sum / n, 0);
 }
 
-static df_status evaluate(evaluation *e, int k, df_error *error) {
+df_status evaluation_model(evaluation *e, int k, df_error *error) {
   const open_model *m = &e->open[k];
   generated *g = &e->drawn[k];
   int learned = e->learn ? e->learn + e->valid.count : 0;
@@ -578,7 +535,7 @@ static df_status evaluate(evaluation *e, int k, df_error *error) {
   }
   report_share(&e->report, "copies", "equal to a training sequence", k, (double)copies / n, 0);
   status = stop_head(e, k, error);
-  if (!status && e->learn) status = classify(e, k, &g->data, error);
+  if (!status && e->learn) status = evaluation_classify(e, k, &g->data, error);
   return status;
 }
 
@@ -597,7 +554,7 @@ static df_status evaluate_real(evaluation *e, df_error *error) {
     report_share(&e->report, "copies", "", REPORT_REAL, (double)copies / e->valid.count, 0);
     status = hazard(e, error);
   }
-  if (!status && e->learn) status = classify(e, REPORT_REAL, NULL, error);
+  if (!status && e->learn) status = evaluation_classify(e, REPORT_REAL, NULL, error);
   return status;
 }
 
@@ -755,7 +712,7 @@ static void name_models(evaluation *e) {
 
 // The baselines are sampled as they were trained, whatever schedule the recipe that they share with Diffusion
 // Forcing names. NULL: as the config says.
-static const char *schedule_of(const df_config *config) {
+const char *evaluation_schedule(const df_config *config) {
   const char *mode = "";
   df_error ignored;
   df_json_get_string(df_json_at(config->json, "training"), "mode", &mode, &ignored);
@@ -784,7 +741,7 @@ static df_status open_models(evaluation *e, df_error *error) {
       return df_fail(error, DF_BAD_ARGUMENT, "%s and %s have different fields: no comparing them",
                      e->paths[0], e->paths[k]);
     sampling own = e->s;
-    if (!own.schedule) own.schedule = schedule_of(config);
+    if (!own.schedule) own.schedule = evaluation_schedule(config);
     status = sampling_resolve(&own, config, &e->samplers[k], error);
     if (status) return status;
   }
@@ -793,7 +750,7 @@ static df_status open_models(evaluation *e, df_error *error) {
   return DF_OK;
 }
 
-static void free_data(evaluation *e) {
+void evaluation_forget(evaluation *e) {
   df_dataset_free(&e->train);
   df_dataset_free(&e->valid);
   df_dataset_free(&e->valid_read);
@@ -804,181 +761,22 @@ static void free_data(evaluation *e) {
   e->hashes = NULL;
 }
 
-// ---- The sweep: one model at many settings ----
-
-// Puts "grid=fitted,stabilization=50" onto *s, and its name "fitted, stabilization 50" into name[size].
-// Texts in *s live in the arena.
-static df_status read_way(const char *way, sampling *s, df_arena *arena, char *name, size_t size,
-                          df_error *error) {
-  char *rest = df_arena_print(arena, "%s", way);
-  if (!rest) return df_fail(error, DF_NO_MEMORY, "out of memory");
-  size_t used = 0;
-  for (char *key; (key = strtok_r(rest, ",", &rest));) {
-    char *value = strchr(key, '='), *end = NULL;
-    const double number = value ? strtod(value + 1, &end) : 0;
-    const bool is_number = value && end != value + 1 && !*end;
-    if (value) *value++ = 0;
-    const bool word = !strcmp(key, "grid") || !strcmp(key, "schedule");
-    if (value && !strcmp(key, "grid"))
-      s->grid = value;
-    else if (value && !strcmp(key, "schedule"))
-      s->schedule = value;
-    else if (is_number && !strcmp(key, "uncertainty"))
-      s->uncertainty = number;
-    else if (is_number && !strcmp(key, "eta"))
-      s->eta = number;
-    else if (is_number && !strcmp(key, "stabilization") && fabs(number) < 1e6)
-      s->stabilization = (int)number;
-    else
-      return df_fail(error, DF_BAD_ARGUMENT,
-                     "--curve: expected settings (grid, schedule, uncertainty, eta, stabilization) "
-                     "such as grid=fitted,eta=0.5, found \"%s\"",
-                     way);
-    if (used < size)
-      used += (size_t)snprintf(name + used, size - used, "%s%s%s%s", used ? ", " : "",
-                               word ? "" : key, word ? "" : " ", value);
-  }
-  return DF_OK;
-}
-
-// Lines and points, and how each is sampled, into samplers[line][point].
-static df_status plan_sweep(evaluation *e, df_arena *arena,
-                            df_sampler_options samplers[CURVE_LINES][CURVE_STEPS],
-                            df_error *error) {
-  const df_config *config = &e->open[0].config;
-  curve *c = &e->curve;
-  for (const char *at = e->sweep; *at;) {
-    char *end;
-    long steps = strtol(at, &end, 10);
-    if (end == at || (*end && *end != ',') || steps < 1 || steps > config->K ||
-        c->points == CURVE_STEPS)
-      return df_fail(error, DF_BAD_ARGUMENT,
-                     "--sweep: expected up to %d numbers of steps from 1 to %d, such as 4,8,16, "
-                     "found \"%s\"",
-                     CURVE_STEPS, config->K, e->sweep);
-    c->steps[c->points++] = (int)steps;
-    at = end + (*end == ',');
-  }
-  if (!e->ways.count)
-    e->ways = (cli_list){{"grid=uniform", "grid=quadratic", "grid=fitted"},
-                         config->sampling.fitted_grid.levels ? 3 : 2};
-  if (!c->points || e->ways.count > CURVE_LINES)
-    return df_fail(error, DF_BAD_ARGUMENT,
-                   "--sweep: expected at least one number of steps and at most %d curves",
-                   CURVE_LINES);
-  c->lines = e->ways.count;
-  for (int l = 0; l < c->lines; l++) {
-    sampling own = e->s;
-    if (!own.schedule) own.schedule = schedule_of(config);
-    c->names[l] = e->way_names[l];
-    df_status status =
-        read_way(e->ways.items[l], &own, arena, e->way_names[l], sizeof e->way_names[l], error);
-    for (int p = 0; p < c->points && !status; p++) {
-      own.steps = c->steps[p];
-      status = sampling_resolve(&own, config, &samplers[l][p], error);
-    }
-    if (status) return status;
-  }
-  return DF_OK;
-}
-
-// What the report says of the model, as one more repeat of a point.
-static void collect(evaluation *e, int line, int point) {
-  for (int i = 0; i < e->report.count; i++) {
-    const report_row *row = &e->report.rows[i];
-    const report_value *v = &row->values[0];
-    if (v->there)
-      curve_add(&e->curve, line, point, row->key, row->title, row->percent, v->value, v->error);
-  }
-}
-
-// real: what the classifier makes of real data, NaN without it.
-static df_status write_sweep(const evaluation *e, double real, df_error *error) {
-  df_arena arena = {0};
-  const int classifier = curve_measure(&e->curve, "classifier"), drawn = e->learn ? classifier : 0;
-  char title[256], path[1024];
-  snprintf(title, sizeof title, "%s: %s", e->open[0].config.name, e->curve.titles[drawn]);
-  const char *const names[] = {"steps.csv", "steps.svg"};
-  const char *const texts[] = {curve_csv(&e->curve, &arena),
-                               curve_svg(&e->curve, &arena, drawn, title, real)};
-  df_status status = DF_OK;
-  for (int i = 0; i < 2 && !status; i++) {
-    snprintf(path, sizeof path, "%s/%s", e->folder, names[i]);
-    status = texts[i] ? df_file_write(path, texts[i], strlen(texts[i]), error)
-                      : df_fail(error, DF_NO_MEMORY, "out of memory for %s", path);
-  }
-  df_arena_free(&arena);
-  return status;
-}
-
-static df_status print_sweep(const evaluation *e, uint64_t seed, df_arena *arena, df_error *error) {
-  static const char *const keys[] = {"classifier", "strokes", "points", "size", "frames"};
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-    const int measure = curve_measure(&e->curve, keys[i]);
-    if (measure < 0) continue;
-    const char *table = curve_markdown(&e->curve, arena, measure);
-    if (!table) return df_fail(error, DF_NO_MEMORY, "out of memory for the table");
-    printf("%s%s\n\n%s\n", e->curve.titles[measure], e->curve.percent[measure] ? ", %" : "", table);
-  }
-  printf("%d sequences against %d held-out ones; seeds %llu to %llu, errors from seed to seed.\n",
-         e->count, e->valid.count, (unsigned long long)seed,
-         (unsigned long long)seed + (unsigned long long)e->repeats - 1);
-  if (e->learn)
-    printf("Classifier: learns from %d real and %d generated sequences, tested on %d and %d; 50 %% "
-           "is perfect.\n",
-           e->learn, e->learn, e->valid.count, e->valid.count);
-  return DF_OK;
-}
-
-static df_status sweep(evaluation *e, df_error *error) {
-  static df_sampler_options samplers[CURVE_LINES][CURVE_STEPS];
-  df_arena arena = {0};
-  const curve *c = &e->curve;
-  const uint64_t seed = e->seed;
-  double real = 0; // sum over the repeats
-  df_status status = plan_sweep(e, &arena, samplers, error);
-  for (int repeat = 0; repeat < e->repeats && !status; repeat++) {
-    e->seed = seed + (uint64_t)repeat;
-    if (repeat) { // the real sequences that the classifier sees, too, are others
-      free_data(e);
-      status = read_data(e, error);
-    }
-    e->report = (report){0};
-    if (!status && e->learn) status = classify(e, REPORT_REAL, NULL, error);
-    const report_value *v = &e->report.rows[0].values[REPORT_REAL];
-    real += v->there ? v->value : NAN;
-    for (int l = 0; l < c->lines; l++)
-      for (int p = 0; p < c->points && !status; p++) {
-        e->report = (report){0};
-        e->samplers[0] = samplers[l][p];
-        e->samplers[0].seed = e->seed;
-        snprintf(e->names[0], sizeof e->names[0], "repeat %d, %.40s, %d steps", repeat + 1,
-                 c->names[l], c->steps[p]);
-        status = evaluate(e, 0, error);
-        generated_free(&e->drawn[0]);
-        if (!status) collect(e, l, p);
-        if (!status && e->folder) status = write_sweep(e, real / (repeat + 1), error);
-      }
-  }
-  if (!status) status = print_sweep(e, seed, &arena, error);
-  df_arena_free(&arena);
-  return status;
-}
-
 // ---- All of it ----
 
 static df_status run(evaluation *e, df_error *error) {
   df_status status = open_models(e, error);
-  if (!status && e->data_path) status = read_data(e, error);
+  if (!status && e->data_path) {
+    status = evaluation_read(e, error);
+    if (!status && e->learn > e->train.count) e->learn = e->train.count;
+    if (!status) status = df_threads_create(&e->threads, e->s.threads, error);
+  }
   if (!status && e->folder) status = df_file_make_folder(e->folder, error);
-  if (!status && e->sweep) return sweep(e, error);
+  if (!status && e->sweep) return evaluation_sweep(e, error);
   for (int k = 0; !status && k < e->models; k++)
     status = weights_compare(e->weights[k], &e->open[k], e->seed, error);
   if (!status) status = print_weights(e, error);
   if (status || !e->data_path) return status;
-  if (e->learn > e->train.count) e->learn = e->train.count;
-  status = df_threads_create(&e->threads, e->s.threads, error);
-  for (int k = 0; !status && k < e->models; k++) status = evaluate(e, k, error);
+  for (int k = 0; !status && k < e->models; k++) status = evaluation_model(e, k, error);
   if (!status) status = evaluate_real(e, error);
   for (int k = 0; !status && e->folder && k < e->models; k++) status = write_sheet(e, k, error);
   if (!status && e->folder) status = write_json(e, error);
@@ -1089,6 +887,8 @@ int cli_eval(int argc, char **argv) {
     status = df_fail(&error, DF_BAD_ARGUMENT, "--repeats: expected 1 to 1000, found %d", e.repeats);
   else if (e.sweep && e.models > 1)
     status = df_fail(&error, DF_BAD_ARGUMENT, "--sweep: expected one model, found %d", e.models);
+  else if (e.sweep && !e.data_path)
+    status = df_fail(&error, DF_BAD_ARGUMENT, "--sweep: --data is missing");
   else if (!e.sweep && (e.ways.count || e.repeats > 1))
     status = df_fail(&error, DF_BAD_ARGUMENT, "--curve and --repeats belong to --sweep");
   else if (e.sheet < 0 || e.sheet > 10000)
@@ -1102,7 +902,7 @@ int cli_eval(int argc, char **argv) {
     generated_free(&e.drawn[k]);
     open_model_close(&e.open[k]);
   }
-  free_data(&e);
+  evaluation_forget(&e);
   df_threads_free(e.threads);
   return status ? options_fail("eval", &error) : CLI_OK;
 }

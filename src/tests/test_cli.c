@@ -223,6 +223,7 @@ TEST(a_wrong_command_line_is_told_in_one_line) {
   fails(2, "eval MODEL --data DIR --sweep 3 --curve gird=uniform", "--curve: expected settings");
   fails(2, "eval MODEL MODEL --data DIR --sweep 3", "expected one model, found 2");
   fails(2, "eval MODEL --data DIR --repeats 3", "belong to --sweep");
+  fails(2, "eval MODEL --sweep 3", "--data is missing");
   fails(2, "eval MODEL --data DIR --classifier 5", "--classifier");
 }
 
