@@ -1,4 +1,4 @@
-// Speed of the kernels: bench_kernels [int8] [table ...] [m,k,n ...]; kernels/README.md has the commands and a
+// Speed of the kernels: bench_kernels [int8|elementwise] [table ...] [m,k,n ...]; kernels/README.md has the commands and a
 // result. Without tables all, without shapes those of main and the elementwise functions.
 //
 // Matrix products in GFLOP/s and as a share of a limit that is measured before and after each, with the
@@ -361,6 +361,11 @@ static void elementwise(void) {
 }
 
 int main(int count, char **arguments) {
+  void (*const part)(void) = count < 2                              ? NULL
+                             : !strcmp(arguments[1], "int8")        ? int8_products
+                             : !strcmp(arguments[1], "elementwise") ? elementwise
+                                                                    : NULL;
+  if (part) count--, arguments++;
   enum { MOST = 64 };
   int chosen[MOST][3], shapes = 0; // m, k, n
   bool all = true;
@@ -371,8 +376,6 @@ int main(int count, char **arguments) {
                                      &chosen[shapes][1], &chosen[shapes][2]) == 3)
       shapes++;
   const df_kernels *K;
-  const bool int8_only = count > 1 && !strcmp(arguments[1], "int8");
-  if (int8_only) count--, arguments++;
   for (int i = 0; (K = df_kernels_list(i)) != NULL && table_count < TABLES; i++) {
     bool wanted = all;
     for (int j = 1; j < count; j++) wanted = wanted || !strcmp(arguments[j], K->name);
@@ -400,7 +403,7 @@ int main(int count, char **arguments) {
   static const int weights[][3] = {{256, 32, 256},   {512, 32, 512},  {1024, 32, 1024},
                                    {256, 128, 256},  {512, 128, 512}, {1024, 128, 1024},
                                    {3072, 64, 1024}, {1024, 64, 60}};
-  if (int8_only) return int8_products(), 0;
+  if (part) return part(), 0;
   products("C = A B + bias", false, COUNT(layers), layers);
   products("odd sizes", false, COUNT(odd), odd);
   products("smaller", false, COUNT(small), small);
