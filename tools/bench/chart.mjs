@@ -28,12 +28,15 @@ function groups(results) {
   add(
     `Network steps against ONNX Runtime, ${name}`,
     [
-      ['RNN step', `step-${engine}`],
-      ['planner', `model-${engine}`],
+      ['RNN step', `step-${engine}`, 'relaxed'],
+      ['planner', `model-${engine}`, 'relaxed'],
+      ['planner, 8 bits', `model-${engine}`, 'int8'],
     ].flatMap(
-      ([label, section]) =>
-        data(section)?.result.map(({ batch, ours }) => [`${label}, batch ${batch}`, best(ours)]) ??
-        [],
+      ([label, section, variant]) =>
+        data(section)?.result.map(({ batch, ours }) => [
+          `${label}, batch ${batch}`,
+          (ours[variant] ?? Object.values(ours)[0]).faster,
+        ]) ?? [],
     ),
   );
   const torch = data('plan-torch');
@@ -41,6 +44,7 @@ function groups(results) {
   if (whole) {
     const ours = Object.values(whole.ours)[0];
     const bars = [['against ONNX Runtime, row by row', ours.faster]];
+    if (whole.ours.int8) bars.push(['the same, 8 bits', whole.ours.int8.faster]);
     const theirs = torch?.plans[whole.compared].seconds;
     if (theirs) bars.push(['against PyTorch (native)', theirs / ours.seconds[whole.compared]]);
     add(`A whole plan of ${plan.length} tokens, ${name}`, bars);
