@@ -36,9 +36,9 @@ const steps = {
   page: 'vite build web/demo',
   command: cmake('native', '--target forcing'),
   'bench-modules': cmake('wasm', '--target bench.simd.wasm bench.relaxed.wasm'),
-  node: `${node} --test wasm_tests/*.test.mjs`,
+  node: `${node} --test --test-timeout 300000 wasm_tests/*.test.mjs`,
   size: `${node} tools/size.mjs`,
-  browsers: `${node} --test --test-concurrency 1 web/tests/*.test.mjs`,
+  browsers: `${node} --test --test-timeout 300000 --test-concurrency 1 web/tests/*.test.mjs`,
 };
 
 const lint = ['clang-format', 'prettier', 'eslint', 'tsc'];

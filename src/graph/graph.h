@@ -96,6 +96,7 @@ df_status df_gradient_seeded(df_tensor *const *out, df_tensor *const *seed, int 
 
 typedef struct df_plan df_plan;
 
+// Matrices of fewer numbers stay float32: they are read from L1, and heads and codes are where errors count.
 enum { DF_WEIGHTS_LEAST = 16384 };
 
 typedef struct df_plan_options {
