@@ -2,7 +2,7 @@
 //
 //   node tools/setup.mjs          what `npm start` needs: CMake, Ninja, Emscripten
 //   node tools/setup.mjs test     and what `npm test` needs: Clang with its sanitizers, the browsers
-//   node tools/setup.mjs bench    what `npm run bench` needs: the first, Chromium, PyTorch
+//   node tools/setup.mjs bench    what `npm run bench` needs: the first, Clang, Chromium, PyTorch
 //
 // Programs come from the machine's own Debian or Ubuntu packages. Emscripten must be 3.1.69 or newer
 // (older ones emit relaxed-SIMD opcodes that no browser accepts), and Debian 12 has 3.1.6. There,
@@ -35,6 +35,7 @@ const needs = {
     [() => program('xvfb-run'), 'xvfb', 'xauth'],
   ],
   bench: [
+    [() => program('clang'), 'clang', 'libc6-dev'],
     [() => program('chromium'), 'chromium', 'fonts-dejavu-core'],
     // PyTorch takes the machine's BLAS, and OpenBLAS is the fast one.
     [() => fs.existsSync('/usr/lib/python3/dist-packages/torch'), 'python3-torch'],
