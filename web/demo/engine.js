@@ -9,7 +9,9 @@ export async function load({ onProgress }) {
   if (!features().simd)
     throw Object.assign(new Error('no WebAssembly SIMD'), { code: 'NOT_SUPPORTED' });
   const build = new URLSearchParams(location.search).get('build') === 'simd' ? 'simd' : 'auto';
-  return loadModel(MODEL, { build, onProgress, workers: 'auto' });
+  // The sheet of two dozen gains little from more, and every worker has to start first.
+  const workers = Math.min(4, navigator.hardwareConcurrency ?? 1);
+  return loadModel(MODEL, { build, onProgress, workers });
 }
 
 /** A sentence for people, by error code. */
