@@ -276,7 +276,7 @@ static df_status absorb(df_sampler *s, int c, df_error *error) {
 // ---- The batch ----
 
 // Moves the front of row m up to the next cell that the network has to run on, but not to `bound`.
-// True: that cell is in the batch.
+// *runs: that cell is in the batch now.
 static df_status advance(df_sampler *s, int b, int64_t m, int bound, int *n, bool *runs,
                          df_error *error) {
   df_front *f = front_of(s, b, m);
