@@ -102,58 +102,79 @@ TEST(the_best_table_is_the_first_of_the_list) {
 
 // ---- Matrix product ------------------------------------------------------------------------------
 
-// Packs B[k,n] (b, or its transpose) behind and before a gap.
-static float *packed(const df_kernels *K, int n, int k, const float *b, ptrdiff_t b_row,
-                     ptrdiff_t b_col) {
-  const size_t size = K->packed_size(n, k);
+// Packs B[k,n] (b, or its transpose) in front of a gap.
+static float *packed_as(df_weights format, const df_kernels *K, int n, int k, const float *b,
+                        ptrdiff_t b_row, ptrdiff_t b_col) {
+  const bool int8 = format == DF_WEIGHTS_INT8;
+  const size_t size = int8 ? K->int8_size(n, k) : K->packed_size(n, k);
   float *p = df_alloc((size + 1) * sizeof(float));
   p[size] = gap;
-  K->pack(n, k, b, b_row, b_col, p);
+  (int8 ? K->int8_pack : K->pack)(n, k, b, b_row, b_col, p);
   CHECK_NEAR(p[size], gap, 0);
   return p;
 }
 
+static float *packed(const df_kernels *K, int n, int k, const float *b, ptrdiff_t b_row,
+                     ptrdiff_t b_col) {
+  return packed_as(DF_WEIGHTS_F32, K, n, k, b, b_row, b_col);
+}
+
 enum { NO_RESIDUAL, RESIDUAL, RESIDUAL_IS_C, RESIDUALS };
 
+typedef struct product_case {
+  bool a_transposed, b_transposed, bias;
+  int residual, act;
+} product_case;
+
 // One product, checked against the reference.
-static void check_matmul(const df_kernels *K, int m, int n, int k, int variant) {
-  const bool a_transposed = variant & 1, b_transposed = variant >> 1 & 1, bias = variant >> 2 & 1;
-  const int residual = (variant >> 3) % RESIDUALS, act = variant % 5 == 4 ? DF_GELU : -1;
-  DURING("%s, m %d, n %d, k %d, variant %d", K->name, m, n, k, variant);
-  matrix a = a_transposed ? random_matrix(k, m, 3, 1) : random_matrix(m, k, 5, 1);
-  matrix b = b_transposed ? random_matrix(n, k, 1, 1) : random_matrix(k, n, 2, 1);
+static void check_product(df_weights format, const df_kernels *K, int m, int n, int k,
+                          const product_case *form) {
+  matrix a = form->a_transposed ? random_matrix(k, m, 3, 1) : random_matrix(m, k, 5, 1);
+  matrix b = form->b_transposed ? random_matrix(n, k, 1, 1) : random_matrix(k, n, 2, 1);
   matrix c = random_matrix(m, n, 3, 1), d = copy_of(c), r = random_matrix(m, n, 7, 1);
   matrix v = random_matrix(1, n, 0, 1);
-  const ptrdiff_t b_row = b_transposed ? 1 : b.row, b_col = b_transposed ? b.row : 1;
-  float *mine = packed(K, n, k, b.x, b_row, b_col);
-  float *plain = packed(reference(), n, k, b.x, b_row, b_col);
+  const ptrdiff_t b_row = form->b_transposed ? 1 : b.row, b_col = form->b_transposed ? b.row : 1;
+  float *mine = packed_as(format, K, n, k, b.x, b_row, b_col);
+  float *plain = packed_as(format, reference(), n, k, b.x, b_row, b_col);
+  const bool in_place = form->residual == RESIDUAL_IS_C;
   df_matmul p = {
       .m = m,
       .n = n,
       .k = k,
       .a = a.x,
-      .a_row = a_transposed ? 1 : a.row,
-      .a_col = a_transposed ? a.row : 1,
+      .a_row = form->a_transposed ? 1 : a.row,
+      .a_col = form->a_transposed ? a.row : 1,
       .b = mine,
-      .bias = bias ? v.x : NULL,
-      .residual = residual == RESIDUAL_IS_C ? c.x
-                  : residual == RESIDUAL    ? r.x
-                                            : NULL,
-      .residual_row = residual == RESIDUAL_IS_C ? c.row : r.row,
-      .act = act,
+      .bias = form->bias ? v.x : NULL,
+      .residual = in_place                     ? c.x
+                  : form->residual == RESIDUAL ? r.x
+                                               : NULL,
+      .residual_row = in_place ? c.row : r.row,
+      .act = form->act,
       .c = c.x,
       .c_row = c.row,
   };
-  K->matmul(&p);
+  const bool int8 = format == DF_WEIGHTS_INT8;
+  (int8 ? K->int8_matmul : K->matmul)(&p);
   p.b = plain;
   p.c = d.x;
-  if (residual == RESIDUAL_IS_C) p.residual = d.x;
-  reference()->matmul(&p);
+  if (in_place) p.residual = d.x;
+  (int8 ? reference()->int8_matmul : reference()->matmul)(&p);
   // The error of a sum of k random terms grows like k: sqrt(k) terms of the size of a partial sum.
   check_matrix(&c, &d, 1e-6 + 1.2e-7 * k, 0);
   FREE(a, b, c, d, r, v);
   df_free(mine);
   df_free(plain);
+}
+
+static void check_matmul(const df_kernels *K, int m, int n, int k, int variant) {
+  const product_case form = {.a_transposed = variant & 1,
+                             .b_transposed = variant >> 1 & 1,
+                             .bias = variant >> 2 & 1,
+                             .residual = (variant >> 3) % RESIDUALS,
+                             .act = variant % 5 == 4 ? DF_GELU : -1};
+  DURING("%s, m %d, n %d, k %d, variant %d", K->name, m, n, k, variant);
+  check_product(DF_WEIGHTS_F32, K, m, n, k, &form);
 }
 
 TEST(matmul_agrees_with_the_reference) {
@@ -249,52 +270,18 @@ TEST(a_column_of_a_product_does_not_depend_on_the_other_columns) {
 
 static float *packed_int8(const df_kernels *K, int n, int k, const float *b, ptrdiff_t b_row,
                           ptrdiff_t b_col) {
-  const size_t size = K->int8_size(n, k);
-  float *p = df_alloc((size + 1) * sizeof(float));
-  p[size] = gap;
-  K->int8_pack(n, k, b, b_row, b_col, p);
-  CHECK_NEAR(p[size], gap, 0);
-  return p;
+  return packed_as(DF_WEIGHTS_INT8, K, n, k, b, b_row, b_col);
 }
 
 // The reference rounds to the same whole numbers, so that only the float32 sums of the blocks differ.
 static void check_int8(const df_kernels *K, int m, int n, int k, int variant) {
-  const bool a_transposed = variant % 7 == 3, b_transposed = variant & 1, bias = variant >> 1 & 1;
-  const int residual = variant % RESIDUALS, act = variant % 5 == 4 ? DF_GELU : -1;
+  const product_case form = {.a_transposed = variant % 7 == 3,
+                             .b_transposed = variant & 1,
+                             .bias = variant >> 1 & 1,
+                             .residual = variant % RESIDUALS,
+                             .act = variant % 5 == 4 ? DF_GELU : -1};
   DURING("%s, m %d, n %d, k %d, variant %d", K->name, m, n, k, variant);
-  matrix a = a_transposed ? random_matrix(k, m, 3, 1) : random_matrix(m, k, 5, 1);
-  matrix b = b_transposed ? random_matrix(n, k, 1, 1) : random_matrix(k, n, 2, 1);
-  matrix c = random_matrix(m, n, 3, 1), d = copy_of(c), r = random_matrix(m, n, 7, 1);
-  matrix v = random_matrix(1, n, 0, 1);
-  const ptrdiff_t b_row = b_transposed ? 1 : b.row, b_col = b_transposed ? b.row : 1;
-  float *mine = packed_int8(K, n, k, b.x, b_row, b_col);
-  float *plain = packed_int8(reference(), n, k, b.x, b_row, b_col);
-  df_matmul p = {
-      .m = m,
-      .n = n,
-      .k = k,
-      .a = a.x,
-      .a_row = a_transposed ? 1 : a.row,
-      .a_col = a_transposed ? a.row : 1,
-      .b = mine,
-      .bias = bias ? v.x : NULL,
-      .residual = residual == RESIDUAL_IS_C ? c.x
-                  : residual == RESIDUAL    ? r.x
-                                            : NULL,
-      .residual_row = residual == RESIDUAL_IS_C ? c.row : r.row,
-      .act = act,
-      .c = c.x,
-      .c_row = c.row,
-  };
-  K->int8_matmul(&p);
-  p.b = plain;
-  p.c = d.x;
-  if (residual == RESIDUAL_IS_C) p.residual = d.x;
-  reference()->int8_matmul(&p);
-  check_matrix(&c, &d, 1e-6 + 1.2e-7 * k, 0);
-  FREE(a, b, c, d, r, v);
-  df_free(mine);
-  df_free(plain);
+  check_product(DF_WEIGHTS_INT8, K, m, n, k, &form);
 }
 
 TEST(int8_products_agree_with_the_reference) {

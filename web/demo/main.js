@@ -174,7 +174,7 @@ async function boot() {
     $('progress').hidden = true;
   }
   $('engine').textContent = facts(model, 0);
-  $('status').textContent = 'The model is ready.';
+  say('A recorded run; the model is ready.', { aloud: true });
   for (const id of ['pen', 'more']) $(id).disabled = false;
   watchGallery();
   // The recording plays to its end, unless the address asks for something else.
