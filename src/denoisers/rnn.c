@@ -5,8 +5,22 @@
 
 #include "denoisers/denoiser.h"
 
-static df_status check(const df_network *net, df_error *error) {
+enum { MAX_SIZE = 1 << 16 };
+
+static const df_network_key keys[] = {
+    DF_NETWORK_KEY(latent_size, 1, MAX_SIZE, DF_REQUIRED),
+    DF_NETWORK_KEY(network_size, 4, MAX_SIZE / 32, DF_REQUIRED),
+    DF_NETWORK_KEY(hidden_size, 1, MAX_SIZE, 0), // 0: 32 s, as in the reference
+    DF_NETWORK_KEY(mlp_layers, 0, 64, 1),
+    DF_NETWORK_KEY(gru_layers, 0, 4, 1),
+    DF_NETWORK_KEY(self_condition, 0, 1, false),
+    DF_NETWORK_KEY(observation_size, 0, MAX_SIZE, 0),
+    {0},
+};
+
+static df_status check(df_network *net, df_error *error) {
   int layers = net->gru_layers;
+  if (!net->hidden_size) net->hidden_size = 32 * net->network_size;
   if (net->network_size < 4 || net->network_size % 2)
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.network_size: expected an even number from 4 on, found %d",
@@ -41,29 +55,36 @@ static df_tensor *code(df_nn *nn, df_tensor *x, int size, const char *prefix, in
   return df_nn_linear(nn, h, size, "%s.%d", prefix, second);
 }
 
-static void build(const df_network *net, df_nn *nn, df_unrolled *seq) {
+// The latent after a token, from that of the token before.
+static df_tensor *cell(const df_network *net, df_nn *nn, df_tensor *z, df_tensor *x,
+                       df_tensor *level, df_tensor *condition, df_tensor *guess) {
   int s = net->network_size, Z = net->latent_size, L = net->gru_layers;
-  df_tensor *z = seq->z0;
-  for (int t = 0; t < seq->T; t++) {
-    if (seq->stop) seq->stop[t] = df_nn_linear(nn, z, 1, "stop");
-    df_tensor *time =
-        code(nn, df_position_code(seq->level[t], s), s, "model.time_mlp", 1, 3); // (B, s)
-    df_tensor *cond =
-        net->condition_size ? code(nn, seq->cond[t], s, "model.external_cond_mlp", 0, 2) : NULL;
-    df_tensor *guess = net->self_condition ? seq->guess[t] : NULL;
-    df_tensor *v = df_concat((df_tensor *[]){guess, z, seq->x[t], time, cond}, 5);
-    v = mlp(net, nn, v, false);
-    if (L > 0) {
-      df_tensor *state[16];
-      for (int i = 0; i < L; i++) { // cell i keeps the i-th piece of the latent
-        char name[64];
-        snprintf(name, sizeof name, "model.gru_stack.%d", i);
-        v = state[i] = df_nn_gru(nn, v, df_columns(z, i * (Z / L), Z / L), name);
-      }
-      v = df_concat(state, L);
+  df_tensor *time = code(nn, df_position_code(level, s), s, "model.time_mlp", 1, 3); // (B, s)
+  df_tensor *cond =
+      net->condition_size ? code(nn, condition, s, "model.external_cond_mlp", 0, 2) : NULL;
+  df_tensor *v =
+      df_concat((df_tensor *[]){net->self_condition ? guess : NULL, z, x, time, cond}, 5);
+  v = mlp(net, nn, v, false);
+  if (L > 0) {
+    df_tensor *state[16];
+    for (int i = 0; i < L; i++) { // cell i keeps the i-th piece of the latent
+      char name[64];
+      snprintf(name, sizeof name, "model.gru_stack.%d", i);
+      v = state[i] = df_nn_gru(nn, v, df_columns(z, i * (Z / L), Z / L), name);
     }
-    z = seq->z[t] = mlp(net, nn, v, true); // (B, Z)
-    seq->out[t] = df_nn_linear(nn, z, net->token_size, "x_from_z");
+    v = df_concat(state, L);
+  }
+  return mlp(net, nn, v, true); // (B, Z)
+}
+
+static void build(const df_network *net, df_nn *nn, df_unrolled *seq) {
+  df_tensor *z = seq->z0, *zero = seq->clean ? df_constant(nn->graph, 1, 1, true, 0) : NULL;
+  for (int t = 0; t < seq->T; t++) {
+    df_tensor *cond = seq->cond ? seq->cond[t] : NULL, *guess = seq->guess ? seq->guess[t] : NULL;
+    if (seq->stop) seq->stop[t] = df_nn_linear(nn, z, 1, "stop");
+    seq->z[t] = cell(net, nn, z, seq->x[t], seq->level[t], cond, guess);
+    seq->out[t] = df_nn_linear(nn, seq->z[t], net->token_size, "x_from_z");
+    z = seq->clean ? cell(net, nn, z, seq->clean[t], zero, cond, NULL) : seq->z[t];
   }
   if (seq->stop) seq->stop[seq->T] = df_nn_linear(nn, z, 1, "stop");
 }
@@ -83,4 +104,4 @@ static df_tensor *initial(const df_network *net, df_nn *nn, df_tensor *observati
   return NULL;
 }
 
-const df_denoiser df_denoiser_rnn = {"rnn", check, build, initial};
+const df_denoiser df_denoiser_rnn = {"rnn", keys, check, build, initial};

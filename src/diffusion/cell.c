@@ -8,7 +8,7 @@
 enum {
   // Cells that are worth a thread: fewer cost it nearly as much, as reading the weights is most of it.
   THREAD_CELLS = 4,
-  TENSORS = 8,
+  TENSORS = 9,
 };
 
 // A thread's own memory for the network. Weights are shared.
@@ -39,6 +39,9 @@ struct df_cell_runner {
   int n; // cells of the run under way
   float *x, *z, *index, *cond, *guess;
   float *out, *z_next, *stop;
+  int sequences;         // with attention
+  df_cell_place *places; // (max_cells)
+  float *place;          // (max_cells, 3) the same as numbers
   float *first_z, *first_logit;
   float *observation, *z0;
   int32_t *level;
@@ -80,6 +83,23 @@ static df_status bind(const df_cell_runner *r, worker *w, int first, df_error *e
   return status;
 }
 
+// Memory for the keys and values of all layers; NULL: there is none (*error).
+static df_tensor **keep(df_cell_runner *r, const df_cell_options *options, df_error *error) {
+  const df_network *net = &r->config->network;
+  const int floats = df_attention_kept_floats(net->network_size, net->window);
+  r->sequences = options->sequences ? options->sequences : r->max_cells;
+  df_tensor **kept = df_arena_alloc(&r->arena, (size_t)net->layers * sizeof(df_tensor *));
+  for (int i = 0; kept && i < net->layers; i++) {
+    float *memory = df_arena_alloc(&r->arena, (size_t)r->sequences * (size_t)floats * sizeof(float));
+    kept[i] = memory ? df_memory(r->graph, "kept", r->sequences, floats, memory) : NULL;
+    if (!kept[i]) kept = NULL;
+  }
+  r->places = df_arena_alloc(&r->arena, (size_t)r->max_cells * sizeof *r->places);
+  if (kept && r->places) return kept;
+  df_fail(error, DF_NO_MEMORY, "no memory for the keys and values of %d sequences", r->sequences);
+  return NULL;
+}
+
 static df_status create(df_cell_runner *r, df_params *params, const df_cell_options *options,
                         df_error *error) {
   const df_network *net = &r->config->network;
@@ -90,12 +110,14 @@ static df_status create(df_cell_runner *r, df_params *params, const df_cell_opti
   df_error declared = {0};
   df_nn nn = {g, params, &declared};
 
-  df_tensor *z = df_input(g, "z", 1, Z, true), *x = df_input(g, "x", 1, D, true),
+  df_tensor *z = Z ? df_input(g, "z", 1, Z, true) : NULL, *x = df_input(g, "x", 1, D, true),
             *level = df_input(g, "level", 1, 1, true);
   df_tensor *cond = E ? df_input(g, "cond", 1, E, true) : NULL;
   df_tensor *guess = net->self_condition ? df_input(g, "guess", 1, D, true) : NULL;
   df_tensor *observation =
       net->observation_size ? df_input(g, "observation", 1, net->observation_size, true) : NULL;
+  df_tensor *place_of = net->window ? df_input(g, "place", 1, 3, true) : NULL, **kept = NULL;
+  if (net->window && !(kept = keep(r, options, error))) return DF_NO_MEMORY;
   df_tensor *out = NULL, *z_next = NULL, *stop[2] = {NULL, NULL};
   df_unrolled cell = {.T = 1,
                       .z0 = z,
@@ -103,11 +125,13 @@ static df_status create(df_cell_runner *r, df_params *params, const df_cell_opti
                       .level = &level,
                       .cond = E ? &cond : NULL,
                       .guess = guess ? &guess : NULL,
+                      .kept = kept,
+                      .place = place_of,
                       .out = &out,
                       .z = &z_next,
                       .stop = net->stop_head ? stop : NULL};
   net->denoiser->build(net, &nn, &cell);
-  df_tensor *z0 = net->denoiser->initial(net, &nn, observation);
+  df_tensor *z0 = Z ? net->denoiser->initial(net, &nn, observation) : NULL;
   if (declared.code) return df_fail(error, declared.code, "%s", declared.message);
 
   df_status status = df_threads_create(&r->threads, options->threads, error);
@@ -116,19 +140,23 @@ static df_status create(df_cell_runner *r, df_params *params, const df_cell_opti
   r->worker_count = parts_of(n, threads);
   r->worker_cells = (n + r->worker_count - 1) / r->worker_count;
   if (r->worker_cells < 2 * THREAD_CELLS) r->worker_cells = 2 * THREAD_CELLS;
+  r->worker_cells += net->window; // a sequence is never cut in two
   if (r->worker_cells > n) r->worker_cells = n;
   r->workers = df_arena_alloc(&r->arena, (size_t)r->worker_count * sizeof *r->workers);
   if (!r->workers) return df_fail(error, DF_NO_MEMORY, "no memory for %d threads", threads);
 
+  df_tensor *outputs[3] = {out};
+  int outs = 1;
+  if (Z) outputs[outs++] = z_next;
+  if (net->stop_head) outputs[outs++] = stop[1];
   df_plan_options plan = {
       .batch = r->worker_cells, .fixed_weights = true, .weights = options->weights};
   for (int i = 0; i < r->worker_count && !status; i++) {
     r->workers[i].first = -1;
-    status = df_plan_create(&r->workers[i].plan, g, (df_tensor *[]){out, z_next, stop[1]},
-                            net->stop_head ? 3 : 2, &plan, error);
+    status = df_plan_create(&r->workers[i].plan, g, outputs, outs, &plan, error);
   }
   plan.batch = n;
-  if (!status) status = df_plan_create(&r->initial, g, &z0, 1, &plan, error);
+  if (!status && Z) status = df_plan_create(&r->initial, g, &z0, 1, &plan, error);
   plan.batch = 1;
   if (!status && net->stop_head)
     status = df_plan_create(&r->first_stop, g, &stop[0], 1, &plan, error);
@@ -136,17 +164,18 @@ static df_status create(df_cell_runner *r, df_params *params, const df_cell_opti
 
   bool failed = false;
   declare(r, x, &r->x, &failed);
-  declare(r, z, &r->z, &failed);
+  if (Z) declare(r, z, &r->z, &failed);
   declare(r, level, &r->index, &failed);
+  if (place_of) declare(r, place_of, &r->place, &failed);
   declare(r, out, &r->out, &failed);
-  declare(r, z_next, &r->z_next, &failed);
+  if (Z) declare(r, z_next, &r->z_next, &failed);
   if (cond) declare(r, cond, &r->cond, &failed);
   if (guess) declare(r, guess, &r->guess, &failed);
   if (net->stop_head) declare(r, stop[1], &r->stop, &failed);
-  r->z0 = place(r, r->initial, z0, n, &failed);
+  if (Z) r->z0 = place(r, r->initial, z0, n, &failed);
   if (observation) r->observation = place(r, r->initial, observation, n, &failed);
   if (net->stop_head) {
-    r->first_z = place(r, r->first_stop, z, 1, &failed);
+    if (Z) r->first_z = place(r, r->first_stop, z, 1, &failed);
     r->first_logit = place(r, r->first_stop, stop[0], 1, &failed);
   }
   r->level = df_arena_alloc(&r->arena, (size_t)n * sizeof *r->level);
@@ -191,7 +220,7 @@ void df_cell_free(df_cell_runner *r) {
 }
 
 size_t df_cell_bytes(const df_cell_runner *r) {
-  size_t bytes = sizeof *r + r->arena.bytes + df_plan_bytes(r->initial) +
+  size_t bytes = sizeof *r + r->arena.bytes + (r->initial ? df_plan_bytes(r->initial) : 0) +
                  (r->first_stop ? df_plan_bytes(r->first_stop) : 0);
   for (int i = 0; i < r->worker_count; i++) bytes += df_plan_bytes(r->workers[i].plan);
   return bytes;
@@ -205,6 +234,7 @@ float *df_cell_x(df_cell_runner *r) { return r->x; }
 float *df_cell_z(df_cell_runner *r) { return r->z; }
 float *df_cell_cond(df_cell_runner *r) { return r->cond; }
 float *df_cell_guess(df_cell_runner *r) { return r->guess; }
+df_cell_place *df_cell_places(df_cell_runner *r) { return r->places; }
 int32_t *df_cell_level(df_cell_runner *r) { return r->level; }
 const float *df_cell_out(const df_cell_runner *r) { return r->out; }
 const float *df_cell_x0(const df_cell_runner *r) { return r->x0; }
@@ -212,14 +242,27 @@ const float *df_cell_eps(const df_cell_runner *r) { return r->eps; }
 const float *df_cell_z_next(const df_cell_runner *r) { return r->z_next; }
 const float *df_cell_stop(const df_cell_runner *r) { return r->stop; }
 
+// Where part i of the cells begins. With attention cells of a sequence see each other, so they stay together.
+static int begin_of(const df_cell_runner *r, int i) {
+  int c = (int)((int64_t)r->n * i / parts_of(r->n, r->worker_count));
+  while (r->places && c > 0 && c < r->n && r->places[c].sequence == r->places[c - 1].sequence) c++;
+  return c;
+}
+
 // Part i of the cells, on a plan of its own: what it fails with was checked before.
 static void run_part(void *context, int i, int thread) {
   (void)thread;
   df_cell_runner *r = context;
-  const int parts = parts_of(r->n, r->worker_count);
-  const int first = (int)((int64_t)r->n * i / parts), end = (int)((int64_t)r->n * (i + 1) / parts);
+  const int first = begin_of(r, i), end = begin_of(r, i + 1);
+  if (first == end) return;
   const size_t D = (size_t)r->config->network.token_size;
-  for (int c = first; c < end; c++) r->index[c] = (float)df_network_level(r->level[c]);
+  for (int c = first; c < end; c++) {
+    r->index[c] = (float)df_network_level(r->level[c]);
+    if (!r->places) continue;
+    const df_cell_place *p = &r->places[c];
+    float *to = r->place + 3 * (size_t)c;
+    to[0] = (float)p->sequence, to[1] = (float)p->position, to[2] = (float)p->seen;
+  }
   df_error never;
   bind(r, &r->workers[i], first, &never);
   df_plan_run(r->workers[i].plan, end - first, &never);
@@ -268,6 +311,7 @@ df_status df_cell_initial(df_cell_runner *r, int n, const float *observation, fl
   if (n < 1 || n > r->max_cells)
     return df_fail(error, DF_BAD_ARGUMENT, "expected 1 to %d sequences, found %d", r->max_cells, n);
   const df_network *net = &r->config->network;
+  if (!net->latent_size) return DF_OK;
   if (r->observation) {
     if (!observation)
       return df_fail(error, DF_WRONG_STATE,
@@ -282,7 +326,7 @@ df_status df_cell_initial(df_cell_runner *r, int n, const float *observation, fl
 
 df_status df_cell_first_stop(df_cell_runner *r, const float *z0, float *logit, df_error *error) {
   if (!r->first_stop) return df_fail(error, DF_NOT_SUPPORTED, "the model has no stop head");
-  memcpy(r->first_z, z0, (size_t)r->config->network.latent_size * sizeof *z0);
+  if (r->first_z) memcpy(r->first_z, z0, (size_t)r->config->network.latent_size * sizeof *z0);
   df_status status = df_plan_run(r->first_stop, 1, error);
   if (!status) *logit = *r->first_logit;
   return status;

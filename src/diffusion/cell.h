@@ -10,6 +10,7 @@ typedef struct df_cell_runner df_cell_runner;
 
 typedef struct df_cell_options {
   int cells;          // most cells of a run, at least 1
+  int sequences;      // attention: most sequences that have cells (0: as many as cells)
   int threads;        // that share a run; 0: one per core
   df_weights weights; // format of the weight matrices
 } df_cell_options;
@@ -23,16 +24,24 @@ size_t df_cell_weight_bytes(const df_cell_runner *runner); // weights that a run
 
 // Inputs of the next run, dense (max_cells, .): the caller fills the first n rows.
 float *df_cell_x(df_cell_runner *runner);       // (n, D) tokens as the network shall see them
-float *df_cell_z(df_cell_runner *runner);       // (n, Z) latent of the token before
+float *df_cell_z(df_cell_runner *runner);       // (n, Z) latent of the token before; NULL with attention
 float *df_cell_cond(df_cell_runner *runner);    // (n, E), NULL without conditions
 float *df_cell_guess(df_cell_runner *runner);   // (n, D), NULL without self-conditioning
 int32_t *df_cell_level(df_cell_runner *runner); // (n) 0..K; 0 enters as the least noisy index
+// Attention: where a cell stands. The runner keeps what was made of the other tokens of its window when they
+// were cells of an earlier run. Cells of a sequence stand together, and cells of one run see each other.
+typedef struct df_cell_place {
+  int32_t sequence; // 0 .. sequences - 1
+  int32_t position; // in the window of the network, 0 .. window - 1
+  int32_t seen;     // tokens that it sees, those at positions 0 .. seen - 1
+} df_cell_place;
+df_cell_place *df_cell_places(df_cell_runner *runner); // (n), NULL without attention
 
 // Results of the last run.
 const float *df_cell_out(const df_cell_runner *runner);    // (n, D) model output
 const float *df_cell_x0(const df_cell_runner *runner);     // (n, D) clean estimate
 const float *df_cell_eps(const df_cell_runner *runner);    // (n, D) noise estimate
-const float *df_cell_z_next(const df_cell_runner *runner); // (n, Z)
+const float *df_cell_z_next(const df_cell_runner *runner); // (n, Z), NULL with attention
 // (n) logit that the sequence ends after this token; NULL without head
 const float *df_cell_stop(const df_cell_runner *runner);
 

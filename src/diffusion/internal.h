@@ -45,6 +45,9 @@ struct df_sampler {
   // before token P; rows that are computed at once
   int B, W, T, P, R;
   int D, Z, E, O, V; // floats of a token, latent, condition, observation, token in data units
+  int N;             // attention: tokens that the network sees at most; 0: recurrent
+  bool sees_all;     // attention that is not causal: every token of the network's window runs in every row
+  bool forgetful;    // test hook: every latent is stale in every row
   int32_t *grid;     // (S + 1) noise level of each index
   int32_t *table;    // (rows, T) the user's
   int64_t *finish;   // (T) row from which on a column of the user's table stays 0
@@ -55,6 +58,7 @@ struct df_sampler {
   int64_t *end_row;   // (B) row that found it out
   int64_t *end_shown; // (B) as the caller may know it
   int64_t *exists;    // (B) tokens that are certain to exist
+  int *start;         // (B) attention: the first token in memory that the network sees
   float *z0;          // (B, Z) latent before the first token in memory
   float *observation; // (B, O)
   bool *observed;

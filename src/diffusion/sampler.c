@@ -64,6 +64,9 @@ static df_status check_custom(const df_sampler_options *o, int T, df_error *erro
 // caller may still change what a later row reads, there is nothing to compute ahead.
 static int rows_at_once(const df_sampler *s, int64_t rows) {
   const df_sampler_options *o = &s->o;
+  // With attention a later row would overwrite the keys and values that tokens of this row have still to see;
+  // there the tokens of a row are the batch.
+  if (s->N) return 1;
   if (s->unbounded && s->E) return 1;
   double ahead = o->ahead;
   if (o->ahead == DF_DEFAULT) {
@@ -132,9 +135,15 @@ static df_status resolve(df_sampler *s, df_error *error) {
   s->B = o->batch;
   s->D = c->network.token_size, s->Z = c->network.latent_size, s->E = c->network.condition_size;
   s->O = c->network.observation_size, s->V = c->frame_stack * c->field_count;
+  s->N = c->network.window, s->sees_all = df_network_sees_all(&c->network);
   s->P = s->W = s->T = T;
   s->R = rows_at_once(s, s->unbounded ? MAX_AHEAD + 2 : rows);
+  if (s->sees_all && o->posterior)
+    return df_fail(error, DF_NOT_SUPPORTED,
+                   "posterior: needs a causal network, in which a token does not see those behind it");
   if (s->unbounded) {
+    if (s->sees_all)
+      return df_fail(error, DF_NOT_SUPPORTED, "an unbounded length needs a causal network");
     if (o->schedule == DF_TRAPEZOID || s->u == 0)
       return df_fail(error, DF_NOT_SUPPORTED,
                      "an unbounded length needs tokens that finish one after the other: "
@@ -147,7 +156,7 @@ static df_status resolve(df_sampler *s, df_error *error) {
       return df_fail(error, DF_BAD_ARGUMENT,
                      "uncertainty: with %g an unbounded length would keep %.0f tokens in memory",
                      s->u, falling);
-    s->T = T + (int)falling + (int)finishing;
+    s->T = (T < s->N ? s->N : T) + (int)falling + (int)finishing; // what the network sees is in memory
     s->W = s->T + (int)starting;
   }
   return DF_OK;
@@ -278,7 +287,10 @@ void df_sampler_restart(df_sampler *s, uint64_t seed) {
   s->info.first = 0;
   s->info.cells = s->info.batches = 0;
   df_wavefront_reset(s);
-  for (int b = 0; b < s->B; b++) s->end[b] = s->end_shown[b] = -1;
+  for (int b = 0; b < s->B; b++) {
+    s->end[b] = s->end_shown[b] = -1;
+    s->start[b] = 0;
+  }
   for (int b = 0; b < s->B; b++)
     for (int w = 0; w < s->W; w++) {
       df_slot *p = &s->slots[df_at(s, b, w)];
@@ -300,7 +312,9 @@ static df_status make(df_sampler *s, df_error *error) {
   const size_t B = (size_t)s->B, D = (size_t)s->D, Z = (size_t)s->Z, E = (size_t)s->E,
                V = (size_t)s->V;
   const size_t BW = B * (size_t)s->W, BT = B * (size_t)s->T, BP = B * (size_t)s->P,
-               R = (size_t)s->R, S = (size_t)s->o.steps;
+               R = (size_t)s->R, S = (size_t)s->o.steps,
+               // cells of a sequence in a batch
+      N = s->sees_all ? (size_t)s->N : s->N ? (size_t)(s->N < s->W ? s->N : s->W) : R;
   // On 32 bits the products below could wrap.
   double floats =
       (double)s->B * s->W * (3.0 * s->D + s->Z + s->E + 2.0 * s->V + 32 + s->R * (2.0 * s->V + 2));
@@ -320,12 +334,13 @@ static df_status make(df_sampler *s, df_error *error) {
   MAKE(s->exists, B);
   MAKE(s->end_row, B);
   MAKE(s->end_shown, B);
+  MAKE(s->start, B);
   MAKE(s->z0, B * Z);
   MAKE(s->z_given, B * Z);
   MAKE(s->z_is_given, B);
   MAKE(s->observation, B * (size_t)s->O);
   MAKE(s->observed, B);
-  MAKE(s->cells, B * R);
+  MAKE(s->cells, B * N);
   MAKE(s->fronts, B * R);
   MAKE(s->ran, R);
   MAKE(s->news, BW * R);
@@ -362,7 +377,7 @@ static df_status make(df_sampler *s, df_error *error) {
   s->o.table = NULL; // the caller's
 
   const df_cell_options cells = {
-      .cells = s->B * s->R, .threads = s->o.threads, .weights = (df_weights)s->o.weights};
+      .cells = s->B * (int)N, .sequences = s->B, .threads = s->o.threads, .weights = (df_weights)s->o.weights};
   status = df_cell_create(&s->runner, &s->model->config, &s->model->noise, &s->model->params,
                           &cells, error);
   if (status) return status;
@@ -494,6 +509,8 @@ df_status df_sampler_set_noise(df_sampler *s, int b, int64_t t, const float *noi
   return DF_OK;
 }
 
+void df_sampler_forget(df_sampler *s) { s->forgetful = true; }
+
 df_status df_sampler_set_latent(df_sampler *s, int b, const float *z) {
   if (s->info.row || b < 0 || b >= s->B) return DF_BAD_ARGUMENT;
   memcpy(s->z_given + (size_t)b * (size_t)s->Z, z, (size_t)s->Z * sizeof *z);
@@ -551,8 +568,10 @@ static void slide(df_sampler *s) {
   }
   if (by == 0) return;
   const size_t rest = (size_t)(s->T - by), Z = (size_t)s->Z, V = (size_t)s->V;
-  for (int b = 0; b < s->B; b++)
+  for (int b = 0; b < s->B; b++) {
     memcpy(s->z0 + (size_t)b * Z, s->z + df_at(s, b, by - 1) * Z, Z * sizeof(float));
+    s->start[b] = s->start[b] > by ? s->start[b] - by : 0;
+  }
   s->info.first += by;
   df_wavefront_slide(s, by);
   for (int b = 0; b < s->B; b++) {

@@ -22,6 +22,14 @@
 // next token in the same row, so a front must not overtake: (m+1, t) may only run once the inputs of
 // (m, t+1) have been taken.
 //
+// A network with attention has no latents: a token sees the keys and values of those before it, which were
+// made when they were visited last, so "latent" stands for these here. A row that changes them would take
+// them from tokens of the row before, so one row is under way, and as its tokens see each other within one
+// pass, all that are sure to be visited are the batch. The network sees a window of N tokens that ends with
+// the last one that falls; where it moves on, tokens change their place in it and are all visited anew. If
+// attention is not causal, the whole window runs in every row, behind the end of the sequence with padding:
+// zeros at the highest level, as in training.
+//
 // With a drawn length it is not known from the start which tokens exist. A row by itself is certain
 // of `last` only when all draws of the rows before it are made. A cell that falls, or behind which a
 // token that exists falls, need not wait for that; others do.
@@ -60,12 +68,26 @@ void df_wavefront_reset(df_sampler *s) {
   s->opened = 0;
 }
 
+// The window of the network ends with the last token that falls. It only moves back for a token that was noised
+// again.
+static void move_window(df_sampler *s, int b, int64_t m, int last) {
+  const int start = last + 1 - s->N > 0 ? last + 1 - s->N : 0;
+  int first = s->start[b];
+  if (s->o.allow_renoise)
+    for (first = 0; first < last && !falls(s, b, first, m); first++) continue;
+  if (last < 0 || (start <= s->start[b] && first >= s->start[b])) return;
+  s->start[b] = start;
+  for (int w = start; w <= last; w++) s->slots[df_at(s, b, w)].stale = true;
+}
+
 static void open_row(df_sampler *s, int64_t m) {
   s->ran[m % s->R] = 0;
   for (int b = 0; b < s->B; b++) {
     df_front *f = front_of(s, b, m);
     *f = (df_front){.limit = -1, .last = s->W - 1, .reach = -1};
     find_last(s, b, m, f);
+    if (s->N) move_window(s, b, m, f->last);
+    for (int w = 0; s->forgetful && w < s->W; w++) s->slots[df_at(s, b, w)].stale = true;
     if (m > s->info.row) {
       const df_front *before = front_of(s, b, m - 1);
       f->reach = before->reach > before->last ? before->reach : before->last;
@@ -82,6 +104,31 @@ void df_wavefront_slide(df_sampler *s, int by) {
       f->w -= by, f->last -= by, f->reach -= by, f->limit -= by;
       if (f->w < 0) f->w = 0, f->visited = false; // what has left the window needs no visit
     }
+}
+
+// Do tokens fall in one row that are too far from each other for the window of the network?
+static df_status check_window(const df_sampler *s, int b, df_error *error) {
+  const int limit = limit_of(s, b);
+  int first = 0, last = -1; // that fall together, the farthest
+  for (int w = 0, v = 0; w < limit && s->o.schedule != DF_CUSTOM; w++) {
+    const df_slot *p = &s->slots[df_at(s, b, w)];
+    if (p->known) continue;
+    // the first one that is still on its way when w starts; in a trapezoid both ends arrive together
+    const int64_t row = s->o.schedule == DF_TRAPEZOID ? 0 : (int64_t)floor((double)p->rank * s->u);
+    while (df_sampler_level(s, b, v, row) == 0) v++;
+    if (w - v > last - first) first = v, last = w;
+  }
+  for (int m = 0; m + 1 < s->o.table_rows; m++) { // custom
+    int v = 0, w = limit - 1;
+    while (v < limit && !falls(s, b, v, m)) v++;
+    while (w > v && !falls(s, b, w, m)) w--;
+    if (w - v > last - first) first = v, last = w;
+  }
+  if (last - first < s->N) return DF_OK;
+  return df_fail(error, DF_NOT_SUPPORTED,
+                 "sequence %d: tokens %d to %d fall together, but the network sees %d tokens at most: "
+                 "expected a shorter length or a larger uncertainty",
+                 b, first, last, s->N);
 }
 
 // What has to hold before the first row, and the latents before the first token.
@@ -143,7 +190,8 @@ static bool draw(df_sampler *s, int b, int64_t m, int w) {
 static answer is_visited(df_sampler *s, int b, int64_t m, df_front *f) {
   const int w = f->w;
   const int64_t t = s->info.first + w;
-  if (s->end[b] >= 0 && t >= s->end[b]) return NO;
+  if (w < s->start[b] || (s->end[b] >= 0 && t >= s->end[b])) return NO;
+  if (s->sees_all) return f->last >= 0 && w < s->start[b] + s->N ? YES : NO;
   if (f->after) return is_needed(s, b, m, f, w);
   find_last(s, b, m, f);
   if (w > f->last) return NO;
@@ -168,11 +216,25 @@ static void gather(df_sampler *s, int c, int b, int w, int64_t m) {
     scale = s->model->noise.sqrt_abar[level];
   }
   for (size_t j = 0; j < D; j++) df_cell_x(s->runner)[(size_t)c * D + j] = scale * x[j];
-  memcpy(df_cell_z(s->runner) + (size_t)c * Z, z, Z * sizeof *z);
+  if (Z) memcpy(df_cell_z(s->runner) + (size_t)c * Z, z, Z * sizeof *z);
+  if (s->N) {
+    const int position = w - s->start[b];
+    df_cell_places(s->runner)[c] =
+        (df_cell_place){b, position, s->sees_all ? s->N : position + 1};
+  }
   if (E) memcpy(df_cell_cond(s->runner) + (size_t)c * E, s->cond + i * E, E * sizeof(float));
   if (df_cell_guess(s->runner))
     memcpy(df_cell_guess(s->runner) + (size_t)c * D, guess, D * sizeof *guess);
   df_cell_level(s->runner)[c] = level;
+}
+
+// Padding behind the end of the sequence.
+static void pad(df_sampler *s, int c, int b, int w) {
+  const size_t D = (size_t)s->D, E = (size_t)s->E;
+  memset(df_cell_x(s->runner) + (size_t)c * D, 0, D * sizeof(float));
+  if (E) memset(df_cell_cond(s->runner) + (size_t)c * E, 0, E * sizeof(float));
+  df_cell_level(s->runner)[c] = s->grid[s->o.steps];
+  df_cell_places(s->runner)[c] = (df_cell_place){b, w - s->start[b], s->N};
 }
 
 static df_status check_finite(const df_sampler *s, int b, int w, int64_t m, const float *values,
@@ -251,7 +313,7 @@ static df_status absorb(df_sampler *s, int c, df_error *error) {
   df_front *f = front_of(s, b, m);
   const int w = f->w, from = df_sampler_level(s, b, w, m), to = df_sampler_level(s, b, w, m + 1);
   const size_t i = df_at(s, b, w), n = df_news_at(s, b, w, m), D = (size_t)s->D, Z = (size_t)s->Z;
-  const float *z = df_cell_z_next(s->runner) + (size_t)c * Z,
+  const float *z = Z ? df_cell_z_next(s->runner) + (size_t)c * Z : NULL,
               *x0 = df_cell_x0(s->runner) + (size_t)c * D;
   const bool moves = !f->after && to != from;
   df_status status;
@@ -259,7 +321,7 @@ static df_status absorb(df_sampler *s, int c, df_error *error) {
       (status = check_finite(s, b, w, m, x0, s->D, "the clean estimate", error)) ||
       (moves && (status = move(s, c, b, w, m, error))))
     return status;
-  memcpy(s->z + i * Z, z, Z * sizeof *z);
+  if (Z) memcpy(s->z + i * Z, z, Z * sizeof *z);
   if (df_cell_stop(s->runner)) s->slots[i].stop = df_cell_stop(s->runner)[c];
   s->ran[m % s->R]++;
   if (!f->after && from > 0) { // a clean token is its own estimate
@@ -274,6 +336,25 @@ static df_status absorb(df_sampler *s, int c, df_error *error) {
 }
 
 // ---- The batch ----
+
+// Attention: puts the tokens behind f->w, which is in the batch, into it too, as long as they are sure to be
+// visited in this row. absorb() takes them one after the other.
+static void take_more(df_sampler *s, int b, int64_t m, df_front *f, int *n) {
+  int w = f->w + 1;
+  for (; w < s->W; w++) {
+    const int64_t t = s->info.first + w;
+    if (s->end[b] >= 0 ? t >= s->end[b] : s->drawn && t >= s->exists[b]) break;
+    if (s->sees_all ? w >= s->start[b] + s->N : !falls(s, b, w, m) && is_needed(s, b, m, f, w) != YES)
+      break;
+    if (s->E && !s->slots[df_at(s, b, w)].given) return;
+    gather(s, *n, b, w, m);
+    s->cells[(*n)++] = (df_place){b, m};
+  }
+  for (; s->sees_all && w < s->start[b] + s->N; w++) { // padding
+    pad(s, *n, b, w);
+    s->cells[(*n)++] = (df_place){-1, m};
+  }
+}
 
 // Moves the front of row m up to the next cell that the network has to run on, but not to `bound`.
 // *runs: that cell is in the batch now.
@@ -293,6 +374,7 @@ static df_status advance(df_sampler *s, int b, int64_t m, int bound, int *n, boo
     } else {
       gather(s, *n, b, f->w, m + f->after);
       s->cells[(*n)++] = (df_place){b, m};
+      if (s->N && !s->o.posterior) take_more(s, b, m, f, n);
       *runs = true;
       return DF_OK;
     }
@@ -340,6 +422,7 @@ df_status df_wavefront_run(df_sampler *s, df_error *error) {
     s->info.batches++;
     for (int c = 0; c < n; c++) {
       df_error later;
+      if (s->cells[c].b < 0 || front_of(s, s->cells[c].b, s->cells[c].m)->failed) continue;
       const bool now = s->cells[c].m == s->info.row;
       const df_status failed = absorb(s, c, now && !status ? error : &later);
       if (!failed) continue;

@@ -78,6 +78,12 @@ df_tensor *df_input_grad(df_graph *g, const char *name, int rows, int cols, bool
   return leaf(g, name ? name : "input", rows, cols, batched, true);
 }
 
+df_tensor *df_memory(df_graph *g, const char *name, int rows, int cols, float *data) {
+  df_tensor *t = df_input(g, name, rows, cols, false);
+  if (t) t->memory = data;
+  return t;
+}
+
 df_tensor *df_constant(df_graph *g, int rows, int cols, bool batched, float value) {
   df_tensor *t = leaf(g, NULL, rows, cols, batched, false);
   if (t) t->f[0] = value;

@@ -35,6 +35,7 @@ struct df_tensor {
   df_tensor *view;       // this tensor is columns view_col.. of another one and owns no memory
   int view_col;
   const char *name; // inputs and parameters; others NULL
+  float *memory;    // the caller's (df_memory), else NULL
   float f[2];       // attributes of the op
   int i[4];
   int index; // place in the graph, ascending from sources to results
@@ -49,6 +50,8 @@ const df_error *df_graph_error(const df_graph *g); // code DF_OK: none so far
 df_tensor *df_input(df_graph *g, const char *name, int rows, int cols, bool batched);
 df_tensor *df_input_grad(df_graph *g, const char *name, int rows, int cols,
                          bool batched); // differentiable input
+// The caller's memory (rows, cols) from the start: a plan keeps none for it. An operation may say that it writes it.
+df_tensor *df_memory(df_graph *g, const char *name, int rows, int cols, float *data);
 df_tensor *df_constant(df_graph *g, int rows, int cols, bool batched, float value);
 df_tensor *df_parameter(df_graph *g,
                         const df_param *param); // the same tensor for the same parameter

@@ -235,7 +235,7 @@ static void assign_storages(df_plan *p, int *last_use) {
           NONE) { // a leaf: it is there from the start and keeps its place
         int made = storage_new(p, floats_of(t, p->batch), 0);
         p->storages[made].end = FOREVER;
-        if (t->param) p->storages[made].outside = t->param->value;
+        p->storages[made].outside = t->param ? t->param->value : t->memory;
         p->storage_of[t->index] = made;
       }
       touch(p, p->storage_of[t->index], s);

@@ -45,6 +45,14 @@ df_tensor *df_nn_gru(df_nn *nn, df_tensor *x, df_tensor *h, const char *prefix) 
   return df_gru_op(df_linear_op(x, w_ih, b_ih), df_linear_op(h, w_hh, b_hh), h);
 }
 
+df_tensor *df_nn_attention_inputs(df_nn *nn, df_tensor *x, const char *prefix) {
+  if (!x) return NULL;
+  int n = x->cols;
+  df_tensor *w = parameter(nn, 3 * n, n, 2, DF_INIT_UNIFORM, n, prefix, "in_proj_weight");
+  df_tensor *b = parameter(nn, 1, 3 * n, 1, DF_INIT_ZERO, n, prefix, "in_proj_bias");
+  return b ? df_linear_op(x, w, b) : NULL;
+}
+
 static df_tensor *ones(df_nn *nn, int n, const char *prefix) {
   return parameter(nn, 1, n, 1, DF_INIT_ONE, n, prefix, "weight");
 }

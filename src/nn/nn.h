@@ -17,6 +17,9 @@ df_tensor *df_nn_linear(df_nn *nn, df_tensor *x, int out, const char *prefix, ..
 df_tensor *df_nn_residual(df_nn *nn, df_tensor *x, int out, const char *prefix);
 // PyTorch's GRUCell: prefix.weight_ih (3 n, in), prefix.weight_hh (3 n, n), prefix.bias_ih, prefix.bias_hh.
 df_tensor *df_nn_gru(df_nn *nn, df_tensor *x, df_tensor *h, const char *prefix);
+// The inputs of PyTorch's MultiheadAttention, q, k and v side by side: prefix.in_proj_weight (3 n, n) and
+// prefix.in_proj_bias (3 n) on x (R, n) -> (R, 3 n).
+df_tensor *df_nn_attention_inputs(df_nn *nn, df_tensor *x, const char *prefix);
 // PyTorch's LayerNorm and GroupNorm, eps 1e-5 there: prefix.weight (n) and prefix.bias (n) on x (R, n).
 df_tensor *df_nn_layer_norm(df_nn *nn, df_tensor *x, float eps, const char *prefix);
 df_tensor *df_nn_group_norm(df_nn *nn, df_tensor *x, int groups, float eps, const char *prefix);

@@ -43,11 +43,17 @@ __attribute__((unused)) static bool golden_is(const df_json *object, const char 
   return v && v->kind == DF_JSON_STRING && !strcmp(v->string, value);
 }
 
-// The reference's name of one of our parameters in this file.
+// The reference's name of one of our parameters in this file: a sequence model holds its network under a prefix.
 __attribute__((unused)) static const char *golden_weight_name(const golden_model *m,
                                                               const char *name, char text[192]) {
-  bool outer = !strncmp(name, "init_", 5) || !df_json_at(m->g.config, "algorithm");
-  snprintf(text, 192, "weights.%s%s", outer ? "" : "transition_model.", name);
+  static const char *const prefixes[] = {"weights.", "weights.transition_model.",
+                                         "weights.diffusion_model."};
+  for (int i = 0; i < COUNT(prefixes); i++) {
+    snprintf(text, 192, "%s%s", prefixes[i], name);
+    if (df_safetensors_find(&m->g.file, text)) return text;
+  }
+  // the network alone
+  snprintf(text, 192, "weights.%s", strncmp(name, "model.", 6) ? name : name + 6);
   return text;
 }
 
@@ -57,51 +63,52 @@ __attribute__((unused)) static void golden_model_close(golden_model *m) {
   golden_close(&m->g);
 }
 
-__attribute__((unused)) static bool golden_model_open(golden_model *m, const char *name) {
-  *m = (golden_model){.g = golden_open(name)};
-  if (!CHECK(m->g.config != NULL)) return false;
-  m->algorithm = df_json_at(m->g.config, "algorithm");
-  if (!m->algorithm) m->algorithm = m->g.config;
-  m->diffusion = df_json_at(m->algorithm, "diffusion");
-  m->run = df_json_at(m->g.config, "case");
-  const df_json *d = m->diffusion, *stack = df_json_at(m->algorithm, "frame_stack");
-  m->frame_stack = stack ? (int)stack->number : 1;
-  m->S = golden_int(d, "sampling_timesteps");
-  m->clip_noise = (float)golden_number(d, "clip_noise");
-  m->objective = golden_is(d, "objective", "pred_noise") ? DF_PREDICT_NOISE
-                 : golden_is(d, "objective", "pred_x0")  ? DF_PREDICT_X0
-                                                         : DF_PREDICT_V;
-  df_noise_kind kind = DF_NOISE_LINEAR;
-  for (int i = 0; i < DF_NOISE_KINDS; i++)
-    if (golden_is(d, "beta_schedule", df_noise_names[i])) kind = (df_noise_kind)i;
-  const df_json *x = df_json_item(df_json_at(m->algorithm, "x_shape"), 0),
-                *z = df_json_item(df_json_at(m->algorithm, "z_shape"), 0);
-  const df_json *learned = df_json_at(m->algorithm, "learnable_init_z");
-  const df_view *encoder = df_safetensors_find(&m->g.file, "weights.init_encoder.0.weight");
-  if (!CHECK(x && z)) return false;
+// Shape of a weight, whatever it is called in this file.
+__attribute__((unused)) static const df_view *golden_weight(golden_model *m, const char *name) {
+  char text[192];
+  return df_safetensors_find(&m->g.file, golden_weight_name(m, name, text));
+}
+
+// The vector network of branch `paper`.
+__attribute__((unused)) static bool golden_rnn(golden_model *m) {
+  const df_json *d = m->diffusion, *z = df_json_item(df_json_at(m->algorithm, "z_shape"), 0),
+                *learned = df_json_at(m->algorithm, "learnable_init_z");
+  const df_view *encoder = golden_weight(m, "init_encoder.0.weight");
+  if (!CHECK(z)) return false;
   m->network = (df_network){
       .denoiser = &df_denoiser_rnn,
-      .token_size = (int)x->number * m->frame_stack,
       .latent_size = (int)z->number,
       .network_size = golden_int(d, "network_size"),
       .hidden_size = 32 * golden_int(d, "network_size"),
       .mlp_layers = golden_int(d, "num_mlp_layers"),
       .gru_layers = golden_int(d, "num_gru_layers"),
-      .condition_size = golden_int(m->algorithm, "external_cond_dim"),
       .self_condition = golden_int(d, "self_condition"),
       .initial = encoder                           ? DF_INITIAL_ENCODED
                  : learned && learned->number != 0 ? DF_INITIAL_LEARNED
                                                    : DF_INITIAL_ZERO,
       .observation_size = encoder ? (int)encoder->shape[1] : 0,
   };
-  // x_shape counts a token already where the file has no frames
-  const df_view *head = df_safetensors_find(
-      &m->g.file, m->algorithm == m->g.config ? "weights.x_from_z.bias"
-                                              : "weights.transition_model.x_from_z.bias");
-  if (!CHECK(head != NULL) || !CHECK_INT((int)head->shape[0], m->network.token_size)) return false;
-  if (!CHECK_OK(df_noise_create(&m->noise, kind, golden_int(d, "timesteps"), &test_error)) ||
-      !CHECK_OK(df_network_declare(&m->network, &m->params, &test_error)))
-    return false;
+  return true;
+}
+
+// The token transformer of branch `main`; a case is a whole window.
+__attribute__((unused)) static void golden_transformer(golden_model *m) {
+  const df_json *a = df_json_at(m->diffusion, "architecture"),
+                *causal = df_json_at(m->algorithm, "causal"),
+                *tokens = df_json_at(m->g.config, "n_tokens");
+  m->network = (df_network){
+      .denoiser = &df_denoiser_transformer,
+      .network_size = golden_int(a, "network_size"),
+      .hidden_size = golden_int(a, "dim_feedforward"),
+      .layers = golden_int(a, "num_layers"),
+      .heads = golden_int(a, "attn_heads"),
+      .causal = causal ? causal->number != 0 : golden_int(m->g.config, "is_causal"),
+      .window = tokens ? (int)tokens->number : golden_int(m->run, "frames"),
+  };
+}
+
+// Fills the parameters from the file.
+__attribute__((unused)) static bool golden_weights(golden_model *m, const char *name) {
   for (int i = 0; i < m->params.count; i++) {
     df_param *p = m->params.items[i];
     char text[192];
@@ -113,6 +120,41 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
   }
   DURING("%s", name);
   return true;
+}
+
+__attribute__((unused)) static bool golden_model_open(golden_model *m, const char *name) {
+  *m = (golden_model){.g = golden_open(name)};
+  if (!CHECK(m->g.config != NULL)) return false;
+  m->algorithm = df_json_at(m->g.config, "algorithm");
+  if (!m->algorithm) m->algorithm = m->g.config;
+  m->diffusion = df_json_at(m->algorithm, "diffusion");
+  if (!m->diffusion) m->diffusion = df_json_at(m->g.config, "diffusion");
+  m->run = df_json_at(m->g.config, "case");
+  const df_json *d = m->diffusion, *stack = df_json_at(m->algorithm, "frame_stack");
+  m->frame_stack = stack ? (int)stack->number : 1;
+  m->S = golden_int(d, "sampling_timesteps");
+  m->clip_noise = (float)golden_number(d, "clip_noise");
+  m->objective = golden_is(d, "objective", "pred_noise") ? DF_PREDICT_NOISE
+                 : golden_is(d, "objective", "pred_x0")  ? DF_PREDICT_X0
+                                                         : DF_PREDICT_V;
+  df_noise_kind kind = DF_NOISE_LINEAR;
+  for (int i = 0; i < DF_NOISE_KINDS; i++)
+    if (golden_is(d, "beta_schedule", df_noise_names[i])) kind = (df_noise_kind)i;
+  if (df_json_at(d, "architecture"))
+    golden_transformer(m);
+  else if (!golden_rnn(m))
+    return false;
+  const df_json *x = df_json_item(df_json_at(m->algorithm, "x_shape"), 0);
+  const df_view *head =
+      golden_weight(m, m->network.window ? "model.out.bias" : "x_from_z.bias"); // of a token
+  if (!CHECK(x && head)) return false;
+  m->network.token_size = (int)x->number * m->frame_stack;
+  m->network.condition_size = golden_int(m->algorithm, "external_cond_dim");
+  return CHECK_INT((int)head->shape[0], m->network.token_size) &&
+         CHECK_OK(
+             df_noise_create(&m->noise, kind, golden_int(d, "timesteps"), &test_error)) &&
+         CHECK_OK(df_network_declare(&m->network, &m->params, &test_error)) &&
+         golden_weights(m, name);
 }
 
 // The tolerance that golden/README.md recommends for an output: 20 times the float32 noise of the reference itself,

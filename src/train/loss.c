@@ -1,12 +1,12 @@
 // The training loss as a graph, planned for a number of tokens, with its gradient.
 //
-//   independent, full sequence   z_t, out_t = network(z_{t-1}, x_t, level_t)      one chain of noised tokens
-//   teacher forcing              z_t = network(z_{t-1}, clean_t, level 0)         a chain of clean tokens, and
-//                                out_t = network(z_{t-1}, x_t, level_t)           beside it each token noised
+//   independent, full sequence   out_t = network(x_0 .. x_t, at their levels)             one chain of noised tokens
+//   teacher forcing              out_t = network(clean_0 .. clean_{t-1}, x_t at level_t)  a chain of clean tokens,
+//                                                                                         beside it each token noised
 //
 //   loss = sum over t, rows, entries of weight (out - target)^2
 //   stop = sum over t = 0..T, rows of stop_weight (softplus(l_t) - stop_target l_t)
-//          with l_t the logit, from z_{t-1}, that the sequence ends before token t
+//          with l_t the logit, from the tokens before t, that the sequence ends before token t
 #include <string.h>
 
 #include "train/internal.h"
@@ -77,7 +77,7 @@ static void build_chains(builder *b, df_tensor *z0, bool noised) {
   tensors *in = &b->in;
   int T = b->loss->T;
   df_tensor **stop = net->stop_head ? in->stop : NULL;
-  if (in->clean) {
+  if (in->clean && (!noised || net->self_condition)) {
     df_tensor *zero = df_constant(b->nn.graph, 1, 1, true, 0);
     df_tensor *none = df_constant(b->nn.graph, 1, net->token_size, true, 0);
     df_tensor **z = pointers(b, T), **out = pointers(b, T), **level = pointers(b, T),
@@ -87,8 +87,15 @@ static void build_chains(builder *b, df_tensor *z0, bool noised) {
       level[t] = zero;
       guess[t] = none;
     }
-    df_unrolled seq = {T,   z0, in->clean, level, in->cond, net->self_condition ? guess : NULL,
-                       out, z,  stop};
+    df_unrolled seq = {.T = T,
+                       .z0 = z0,
+                       .x = in->clean,
+                       .level = level,
+                       .cond = in->cond,
+                       .guess = net->self_condition ? guess : NULL,
+                       .out = out,
+                       .z = z,
+                       .stop = stop};
     net->denoiser->build(net, &b->nn, &seq);
     for (int t = 0; noised && t < T; t++)
       build_noised(b, t ? z[t - 1] : z0, t, &in->out[t], &in->z[t], NULL);
@@ -100,7 +107,15 @@ static void build_chains(builder *b, df_tensor *z0, bool noised) {
       if (stop && t == T - 1) stop[T] = around[1];
     }
   } else {
-    df_unrolled seq = {T, z0, in->x, in->level, in->cond, NULL, in->out, in->z, stop};
+    df_unrolled seq = {.T = T,
+                       .z0 = z0,
+                       .x = in->x,
+                       .level = in->level,
+                       .cond = in->cond,
+                       .clean = in->clean,
+                       .out = in->out,
+                       .z = in->z,
+                       .stop = stop};
     net->denoiser->build(net, &b->nn, &seq);
   }
 }
@@ -161,7 +176,9 @@ static df_status build(builder *b, bool given_latent, df_tensor **outputs, int *
   if (!fine || !in->out || !in->z || !in->stop || !l->grads || !wrt)
     return df_fail(error, DF_NO_MEMORY, "no memory for the loss of %d tokens", T);
 
-  df_tensor *z0 = given_latent ? in->latent : net->denoiser->initial(net, &b->nn, in->observation);
+  df_tensor *z0 = given_latent       ? in->latent
+                  : net->latent_size ? net->denoiser->initial(net, &b->nn, in->observation)
+                                     : NULL;
   build_chains(b, z0, noised);
   build_loss(b, noised);
   df_tensor *total = !in->loss        ? in->stop_loss
@@ -186,7 +203,7 @@ static df_status build(builder *b, bool given_latent, df_tensor **outputs, int *
   if (in->stop_loss) outputs[n++] = in->stop_loss;
   if (l->kind == DF_LOSS_VALUE || l->kind == DF_LOSS_TEST)
     for (int t = 0; t < T; t++) outputs[n++] = in->out[t];
-  if (l->kind == DF_LOSS_TEST)
+  if (l->kind == DF_LOSS_TEST && net->latent_size)
     for (int t = 0; t < T; t++) outputs[n++] = in->z[t];
   for (int i = 0; gradients && i < l->params->count; i++)
     if (l->grads[i]) outputs[n++] = l->grads[i];
@@ -235,7 +252,7 @@ df_status df_loss_create(df_loss **loss, df_loss_kind kind, df_train_mode mode,
   l->guess_out = data_of(l, in->guess_out);
   l->given = data_of(l, in->given);
   if (kind == DF_LOSS_VALUE || kind == DF_LOSS_TEST) l->out = data_of(l, in->out);
-  if (kind == DF_LOSS_TEST) l->z = data_of(l, in->z);
+  if (kind == DF_LOSS_TEST && config->network.latent_size) l->z = data_of(l, in->z);
 #define ONE(field, tensor) l->field = in->tensor ? df_plan_data(l->plan, in->tensor) : NULL
   ONE(stop_weight, stop_weight);
   ONE(stop_target, stop_target);

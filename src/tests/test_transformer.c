@@ -1,0 +1,528 @@
+// The token transformer against the authors' PyTorch code (branch `main`): network and gradients, single steps of a
+// window whose tokens are all at different levels, whole sequences, plans with and without guidance.
+#include "base/random.h"
+#include "diffusion/sampler.h"
+#include "tests/golden_model.h"
+
+enum { MAX_T = 16, MAX_B = 4 };
+
+static void compare(golden_model *m, const char *name, const float *got, size_t at, int n) {
+  const float *want = golden_floats(&m->g, name);
+  if (want) CHECK_FLOATS(got, want + at, n, golden_tolerance(m, name));
+}
+
+// ---- All tokens in one graph ----
+
+typedef struct pass {
+  df_graph *g;
+  df_error declared;
+  df_nn nn;
+  df_tensor *x[MAX_T], *level[MAX_T], *cond[MAX_T], *out[MAX_T];
+} pass;
+
+static bool pass_open(pass *p, const df_network *net, df_params *params, int T) {
+  *p = (pass){.g = df_graph_create()};
+  p->nn = (df_nn){p->g, params, &p->declared};
+  for (int t = 0; t < T; t++) {
+    p->x[t] = df_input_grad(p->g, "x", 1, net->token_size, true);
+    p->level[t] = df_input(p->g, "level", 1, 1, true);
+    if (net->condition_size) p->cond[t] = df_input(p->g, "cond", 1, net->condition_size, true);
+  }
+  df_unrolled seq = {.T = T,
+                     .x = p->x,
+                     .level = p->level,
+                     .cond = net->condition_size ? p->cond : NULL,
+                     .out = p->out};
+  net->denoiser->build(net, &p->nn, &seq);
+  return CHECK_TEXT(p->declared.message, "") && CHECK_TEXT(df_graph_error(p->g)->message, "");
+}
+
+// (T, B, n) into the inputs of a plan.
+static void give(df_plan *plan, df_tensor *const *to, int T, int B, const float *values) {
+  for (int t = 0; t < T; t++) {
+    const int n = B * to[t]->cols;
+    memcpy(df_plan_data(plan, to[t]), values + t * n, (size_t)n * sizeof(float));
+  }
+}
+
+TEST(network_and_gradients_are_those_of_the_reference) {
+  static const char *const files[] = {"main_transformer_causal", "main_transformer_full"};
+  for (int f = 0; f < COUNT(files); f++) {
+    golden_model m = {.g = golden_open(files[f])};
+    const df_json *c = m.g.config;
+    REQUIRE(c != NULL);
+    m.run = df_json_at(c, "case");
+    m.network = (df_network){.denoiser = &df_denoiser_transformer,
+                             .token_size = golden_int(c, "x_dim"),
+                             .condition_size = golden_int(c, "external_cond_dim"),
+                             .network_size = golden_int(c, "size"),
+                             .hidden_size = golden_int(c, "dim_feedforward"),
+                             .layers = golden_int(c, "num_layers"),
+                             .heads = golden_int(c, "nhead"),
+                             .window = golden_int(m.run, "frames"),
+                             .causal = golden_int(c, "is_causal")};
+    const int T = m.network.window, B = golden_int(m.run, "batch"), X = m.network.token_size;
+    const float *x = golden_floats(&m.g, "in.x"), *seed = golden_floats(&m.g, "in.grad_out"),
+                *cond = m.network.condition_size ? golden_floats(&m.g, "in.external_cond") : NULL;
+    const int64_t *k = golden_ints(&m.g, "in.k");
+    if (x && seed && k && CHECK_OK(m.network.denoiser->check(&m.network, &test_error)) &&
+        CHECK_OK(df_network_declare(&m.network, &m.params, &test_error)) &&
+        golden_weights(&m, files[f])) {
+      pass p;
+      df_plan *plan = NULL;
+      df_tensor *seeds[MAX_T], *wrt[256], *grads[256], *outputs[300];
+      const int n = m.params.count;
+      if (pass_open(&p, &m.network, &m.params, T)) {
+        for (int t = 0; t < T; t++) seeds[t] = df_input(p.g, "seed", 1, X, true);
+        for (int i = 0; i < n; i++) wrt[i] = df_parameter(p.g, m.params.items[i]);
+        for (int t = 0; t < T; t++) wrt[n + t] = p.x[t];
+        CHECK_OK(df_gradient_seeded(p.out, seeds, T, wrt, grads, n + T, &test_error));
+        for (int t = 0; t < T; t++) outputs[t] = p.out[t];
+        for (int i = 0; i < n + T; i++) outputs[T + i] = grads[i];
+        CHECK_OK(df_plan_create(&plan, p.g, outputs, 2 * T + n, &(df_plan_options){.batch = B},
+                                &test_error));
+      }
+      if (plan) {
+        float level[MAX_T * MAX_B];
+        for (int i = 0; i < T * B; i++) level[i] = (float)k[i];
+        give(plan, p.x, T, B, x);
+        give(plan, p.level, T, B, level);
+        give(plan, seeds, T, B, seed);
+        if (cond) give(plan, p.cond, T, B, cond);
+        CHECK_OK(df_plan_run(plan, B, &test_error));
+        for (int t = 0; t < T; t++) {
+          DURING("token %d of %s", t, files[f]);
+          compare(&m, "out.y", df_plan_data(plan, p.out[t]), (size_t)(t * B * X), B * X);
+          compare(&m, "grad.in.x", df_plan_data(plan, grads[n + t]), (size_t)(t * B * X), B * X);
+        }
+        for (int i = 0; i < n; i++) {
+          char name[200];
+          const df_param *param = m.params.items[i];
+          snprintf(name, sizeof name, "grad.weights.%s", param->name + strlen("model."));
+          DURING("%s of %s", name, files[f]);
+          compare(&m, name, df_plan_data(plan, grads[i]), 0, param->rows * param->cols);
+        }
+      }
+      df_plan_free(plan);
+      df_graph_free(p.g);
+    }
+    df_params_free(&m.params);
+    golden_close(&m.g);
+  }
+}
+
+// ---- Steps of a window ----
+
+// A golden file's model behind a runner for whole windows.
+typedef struct fixture {
+  golden_model m;
+  df_config config;
+  df_cell_runner *runner;
+  int B, T, X, E;
+} fixture;
+
+static bool open(fixture *f, const char *name) {
+  *f = (fixture){0};
+  if (!golden_model_open(&f->m, name)) return false;
+  f->config.network = f->m.network;
+  f->config.objective = f->m.objective;
+  f->config.K = f->m.noise.K;
+  f->config.clip_noise = f->m.clip_noise;
+  f->B = golden_int(f->m.run, "batch");
+  f->T = f->m.network.window, f->X = f->m.network.token_size, f->E = f->m.network.condition_size;
+  return CHECK_OK(df_cell_create(
+      &f->runner, &f->config, &f->m.noise, &f->m.params,
+      &(df_cell_options){.cells = f->B * f->T, .sequences = f->B, .threads = 1}, &test_error));
+}
+
+static void shut(fixture *f) {
+  df_cell_free(f->runner);
+  golden_model_close(&f->m);
+}
+
+// The reference's counters: S is pure noise, 0 finished.
+static int level_of(const fixture *f, int64_t counter) {
+  return (int)((int64_t)f->config.K * counter / f->m.S);
+}
+static int stabilization(const fixture *f) {
+  return golden_int(f->m.diffusion, "stabilization_level");
+}
+
+// One pass over a window of T tokens (T, B, X) at levels (T, B); cell b T + t. clean: what a finished token gets.
+static bool run_window(fixture *f, int T, const float *x, const int *level, const float *cond) {
+  for (int b = 0; b < f->B; b++)
+    for (int t = 0; t < T; t++) {
+      const int c = b * T + t, at = t * f->B + b, X = f->X, E = f->E;
+      const bool clean = level[at] == 0;
+      const int seen = clean ? stabilization(f) : level[at];
+      const float scale = clean ? f->m.noise.sqrt_abar[seen] : 1;
+      for (int j = 0; j < X; j++) df_cell_x(f->runner)[c * X + j] = scale * x[at * X + j];
+      if (E) memcpy(df_cell_cond(f->runner) + c * E, cond + at * E, (size_t)E * sizeof *cond);
+      df_cell_level(f->runner)[c] = seen;
+      df_cell_places(f->runner)[c] = (df_cell_place){b, t, f->config.network.causal ? t + 1 : T};
+    }
+  return CHECK_OK(df_cell_run(f->runner, f->B * T, &test_error));
+}
+
+// Moves the tokens of the window that was run to their next levels. noise (T, B, X) or NULL.
+static void move_window(const fixture *f, int T, const float *x, const int *from, const int *to,
+                        float eta, bool ancestral, const float *noise, float *next) {
+  for (int b = 0; b < f->B; b++)
+    for (int t = 0; t < T; t++) {
+      const int at = t * f->B + b, X = f->X;
+      if (from[at] == to[at])
+        memcpy(next + at * X, x + at * X, (size_t)X * sizeof *x);
+      else
+        df_cell_move(f->runner, b * T + t, to[at], eta, ancestral, noise ? noise + at * X : NULL,
+                     next + at * X);
+    }
+}
+
+// J of a window as a graph: what main_sample_* and main_plan_* raise.
+typedef df_tensor *objective(const fixture *f, pass *p, df_tensor *const *x0, int T);
+
+// A guided step (T, B, X): e' = e - sqrt(1 - abar') dJ/dx, clean estimates by the formula of pred_noise.
+// input: what the network saw.
+static void guide(fixture *f, int T, const float *x, const int *from, const int *to,
+                  const float *cond, objective *J, void (*fill)(fixture *, pass *, df_plan *),
+                  float *value, float *grad, float *next) {
+  pass p;
+  df_plan *plan = NULL;
+  const int B = f->B, X = f->X, n = B * X;
+  df_tensor *x0[MAX_T], *of_x[MAX_T], *of_out[MAX_T], *eps[MAX_T], *grads[MAX_T],
+      *outputs[3 * MAX_T + 1];
+  float *seen = df_alloc((size_t)(T * n) * sizeof *seen), level[MAX_T * MAX_B];
+  if (!pass_open(&p, &f->config.network, &f->m.params, T)) goto out;
+  for (int t = 0; t < T; t++) { // x0 = of_x x + of_out o
+    of_x[t] = df_input(p.g, "of_x", 1, 1, true);
+    of_out[t] = df_input(p.g, "of_out", 1, 1, true);
+    df_tensor *o = p.out[t];
+    if (f->config.objective == DF_PREDICT_NOISE)
+      o = df_unary_op(DF_CLAMP, -f->config.clip_noise, f->config.clip_noise, o);
+    x0[t] = df_add(df_mul(p.x[t], of_x[t]), df_mul(o, of_out[t]));
+    eps[t] = o;
+  }
+  df_tensor *G = J(f, &p, x0, T);
+  if (!CHECK_OK(df_gradient(G, p.x, grads, T, &test_error))) goto out;
+  for (int t = 0; t < T; t++)
+    outputs[t] = grads[t], outputs[T + t] = x0[t], outputs[2 * T + t] = eps[t];
+  outputs[3 * T] = G;
+  if (!CHECK_OK(df_plan_create(&plan, p.g, outputs, 3 * T + 1, &(df_plan_options){.batch = B},
+                               &test_error)))
+    goto out;
+  for (int t = 0; t < T; t++)
+    for (int b = 0; b < B; b++) {
+      const int at = t * B + b, k = from[at] ? from[at] : stabilization(f);
+      const df_noise *table = &f->m.noise;
+      const float scale = from[at] ? 1 : table->sqrt_abar[k];
+      for (int j = 0; j < X; j++) seen[at * X + j] = scale * x[at * X + j];
+      level[at] = (float)df_network_level(k);
+      const df_objective o = f->config.objective;
+      df_plan_data(plan, of_x[t])[b] = o == DF_PREDICT_NOISE ? table->sqrt_recip[k]
+                                       : o == DF_PREDICT_X0  ? 0
+                                                             : table->sqrt_abar[k];
+      df_plan_data(plan, of_out[t])[b] = o == DF_PREDICT_NOISE ? -table->sqrt_recipm1[k]
+                                         : o == DF_PREDICT_X0  ? 1
+                                                               : -table->sqrt_1m[k];
+    }
+  give(plan, p.x, T, B, seen);
+  give(plan, p.level, T, B, level);
+  if (cond) give(plan, p.cond, T, B, cond);
+  fill(f, &p, plan);
+  if (!CHECK_OK(df_plan_run(plan, B, &test_error))) goto out;
+  *value = df_plan_data(plan, G)[0];
+  for (int t = 0; t < T; t++)
+    for (int i = 0; i < n; i++) {
+      const int at = t * B + i / X, k = from[at] ? from[at] : stabilization(f);
+      const df_noise *table = &f->m.noise;
+      const float g = grad[t * n + i] = df_plan_data(plan, grads[t])[i], xi = seen[t * n + i];
+      float e = df_plan_data(plan, eps[t])[i];
+      if (f->config.objective != DF_PREDICT_NOISE)
+        e = (table->sqrt_recip[k] * xi - df_plan_data(plan, x0[t])[i]) / table->sqrt_recipm1[k];
+      e -= sqrtf(1 - table->abar[to[at]]) * g;
+      const float clean = table->sqrt_recip[k] * xi - table->sqrt_recipm1[k] * e;
+      const df_move move = df_noise_move(table, k, to[at], 0);
+      next[t * n + i] = from[at] == to[at] ? x[t * n + i]
+                        : to[at] == 0      ? clean
+                                           : move.a * clean + move.c * e;
+    }
+out:
+  df_plan_free(plan);
+  df_graph_free(p.g);
+  df_free(seen);
+}
+
+// -sum of weight_t (x0 - goal)^2 over the first two entries.
+static struct {
+  df_tensor *goal, *weight[MAX_T], *start;
+} inputs;
+
+static df_tensor *sample_objective(const fixture *f, pass *p, df_tensor *const *x0, int T) {
+  df_tensor *sum = NULL;
+  (void)f;
+  inputs.goal = df_input(p->g, "goal", 1, 2, true);
+  for (int t = 0; t < T; t++) {
+    inputs.weight[t] = df_input(p->g, "weight", 1, 1, false);
+    df_tensor *d = df_unary_op(DF_SQUARE, 0, 0, df_sub(df_columns(x0[t], 0, 2), inputs.goal));
+    d = df_mul(df_sum_all(d), inputs.weight[t]);
+    sum = sum ? df_add(sum, d) : d;
+  }
+  return df_scale(sum, -1);
+}
+
+static void sample_fill(fixture *f, pass *p, df_plan *plan) {
+  const float *goal = golden_floats(&f->m.g, "in.guidance.goal"),
+              *weight = golden_floats(&f->m.g, "in.guidance.weight");
+  (void)p;
+  if (!goal || !weight) return;
+  memcpy(df_plan_data(plan, inputs.goal), goal, (size_t)(2 * f->B) * sizeof *goal);
+  for (int t = 0; t < f->T; t++) df_plan_data(plan, inputs.weight[t])[0] = weight[t];
+}
+
+// Levels (T, B) from the file's counters.
+static bool levels(fixture *f, const char *name, int n, bool per_sequence, size_t at, int *out) {
+  const int64_t *counters = golden_ints(&f->m.g, name);
+  for (int i = 0; counters && i < n; i++)
+    out[i] = level_of(f, counters[at + (size_t)(per_sequence ? i : i / f->B)]);
+  return counters != NULL;
+}
+
+TEST(a_step_of_a_window_is_that_of_the_reference) {
+  static const char *const files[] = {"main_sample_ddim_v", "main_sample_ddim_x0",
+                                      "main_sample_ddim_noise", "main_sample_ddpm"};
+  for (int i = 0; i < COUNT(files); i++) {
+    fixture f;
+    int from[MAX_T * MAX_B], to[MAX_T * MAX_B];
+    float next[1024], x0[1024], eps[1024], grad[1024], value;
+    if (open(&f, files[i])) {
+      golden *g = &f.m.g;
+      const bool ancestral = f.m.S == f.config.K;
+      const int n = f.T * f.B * f.X;
+      const float *x = golden_floats(g, "in.x"), *noise = golden_floats(g, "in.noise"),
+                  *cond = f.E ? golden_floats(g, "in.external_cond") : NULL,
+                  *seen = golden_floats(g, "out.model_input.x");
+      if (x && noise && seen && (!f.E || cond) && levels(&f, "in.from", f.T * f.B, true, 0, from) &&
+          levels(&f, "in.to", f.T * f.B, true, 0, to) && run_window(&f, f.T, x, from, cond)) {
+        DURING("%s", files[i]);
+        if (ancestral) { // its finished tokens are noised, which the library's are not
+          for (int b = 0; b < f.B; b++)
+            for (int t = 0; t < f.T; t++)
+              memcpy(df_cell_x(f.runner) + (b * f.T + t) * f.X, seen + (t * f.B + b) * f.X,
+                     (size_t)f.X * sizeof *seen);
+          CHECK_OK(df_cell_run(f.runner, f.B * f.T, &test_error));
+        }
+        for (int b = 0; b < f.B; b++)
+          for (int t = 0; t < f.T; t++) {
+            const int c = (b * f.T + t) * f.X, at = (t * f.B + b) * f.X;
+            compare(&f.m, "out.model_input.x", df_cell_x(f.runner) + c, (size_t)at, f.X);
+            memcpy(x0 + at, df_cell_x0(f.runner) + c, (size_t)f.X * sizeof *x0);
+            memcpy(eps + at, df_cell_eps(f.runner) + c, (size_t)f.X * sizeof *eps);
+          }
+        compare(&f.m, "out.predict.pred_x_start", x0, 0, n);
+        if (ancestral) {
+          move_window(&f, f.T, x, from, to, 0, true, noise, next);
+          compare(&f.m, "out.x_next", next, 0, n);
+        } else {
+          compare(&f.m, "out.predict.pred_noise", eps, 0, n);
+          for (int eta = 0; eta < 2; eta++) {
+            move_window(&f, f.T, x, from, to, (float)eta, false, noise, next);
+            compare(&f.m, eta ? "out.eta1.x_next" : "out.eta0.x_next", next, 0, n);
+          }
+          guide(&f, f.T, x, from, to, cond, sample_objective, sample_fill, &value, grad, next);
+          compare(&f.m, "out.guided.dG_dx", grad, 0, n);
+          compare(&f.m, "out.guided.x_next", next, 0, n);
+        }
+      }
+    }
+    shut(&f);
+  }
+}
+
+// ---- Whole sequences ----
+
+// Raw frames (B, n, C) of the file as tokens (T, B, X), normalised; conditions the same without the first frame.
+static void stack(const fixture *f, const float *frames, int n, const float *mean, const float *std,
+                  bool cut_first, float *tokens) {
+  const int fs = f->m.frame_stack, B = f->B, C = (mean ? f->X : f->E) / fs;
+  for (int b = 0; b < B; b++)
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j < C; j++) {
+        const float v = frames[(b * n + i) * C + j];
+        tokens[((i / fs * B + b) * fs + i % fs) * C + j] = cut_first && i == 0 ? 0
+                                                           : mean ? (v - mean[j]) / std[j]
+                                                                  : v;
+      }
+}
+
+TEST(whole_sequences_in_a_sliding_window_are_those_of_the_reference) {
+  fixture f;
+  if (open(&f, "main_sampling_loop")) {
+    golden *g = &f.m.g;
+    const int tokens = golden_int(f.m.run, "tokens"), context = golden_int(f.m.run, "context_tokens"),
+              total = tokens + context, fs = f.m.frame_stack, B = f.B, X = f.X, C = X / fs,
+              n = total * fs;
+    const float *xs = golden_floats(g, "in.xs"), *conditions = golden_floats(g, "in.conditions"),
+                *mean = golden_floats(g, "weights.data_mean"),
+                *std = golden_floats(g, "weights.data_std");
+    const df_json *runs = df_json_at(f.m.run, "runs");
+    float data[512], cond[512], sequence[512], next[512];
+    REQUIRE(xs && conditions && mean && std && runs && total * B * X <= COUNT(data));
+    stack(&f, xs, n, mean, std, false, data);
+    stack(&f, conditions, n, NULL, NULL, true, cond);
+    for (const df_json *run = runs->first; run; run = run->next) {
+      const char *tag = df_json_at(run, "tag")->string;
+      const int chunk = golden_int(run, "chunk_size");
+      char name[96];
+      memcpy(sequence, data, sizeof data);
+      for (int k = 0, at = context; at < total; k++) {
+        const int h = total - at < chunk ? total - at : chunk, first = at + h > f.T ? at + h - f.T : 0,
+                  W = at + h - first;
+        snprintf(name, sizeof name, "in.%s.chunk%d.noise", tag, k);
+        const float *noise = golden_floats(g, name);
+        REQUIRE(noise != NULL);
+        for (int i = 0; i < h * B * X; i++)
+          sequence[at * B * X + i] = df_clip(noise[i], f.config.clip_noise);
+        snprintf(name, sizeof name, "out.%s.chunk%d.from", tag, k);
+        const int rows = (int)golden_view(g, name)->shape[0];
+        for (int m = 0; m < rows; m++) {
+          int from[MAX_T * MAX_B], to[MAX_T * MAX_B];
+          float *window = sequence + first * B * X;
+          snprintf(name, sizeof name, "out.%s.chunk%d.from", tag, k);
+          levels(&f, name, W * B, false, (size_t)(m * W), from);
+          snprintf(name, sizeof name, "out.%s.chunk%d.to", tag, k);
+          levels(&f, name, W * B, false, (size_t)(m * W), to);
+          DURING("row %d of chunk %d of run %s", m, k, tag);
+          if (!run_window(&f, W, window, from, cond + first * B * f.E)) break;
+          move_window(&f, W, window, from, to, 0, false, NULL, next);
+          memcpy(window, next, (size_t)(W * B * X) * sizeof *next);
+          snprintf(name, sizeof name, "out.%s.chunk%d.window", tag, k);
+          compare(&f.m, name, window, (size_t)(m * W * B * X), W * B * X);
+        }
+        at += h;
+      }
+      for (int i = 0; i < n; i++) // frames in data units
+        for (int b = 0; b < B; b++)
+          for (int j = 0; j < C; j++)
+            next[(i * B + b) * C + j] =
+                sequence[((i / fs * B + b) * fs + i % fs) * C + j] * std[j] + mean[j];
+      snprintf(name, sizeof name, "out.%s.xs_pred", tag);
+      compare(&f.m, name, next, 0, n * B * C);
+    }
+  }
+  shut(&f);
+}
+
+// ---- Plans ----
+
+// What the published planner raises: see golden/README.md.
+static df_tensor *plan_objective(const fixture *f, pass *p, df_tensor *const *x0, int T) {
+  const int fs = f->m.frame_stack, C = f->X / fs;
+  df_tensor *sum = NULL;
+  inputs.start = df_input(p->g, "start", 1, C, true);
+  inputs.goal = df_input(p->g, "goal", 1, C, true);
+  for (int t = 0; t < T; t++)
+    for (int i = 0; i < fs; i++) {
+      df_tensor *d = df_sub(df_columns(x0[t], i * C, C), t ? inputs.goal : inputs.start);
+      d = df_unary_op(DF_SQUARE, 0, 0, d);
+      df_tensor *parts[3];
+      for (int k = 0; k < 3; k++) {
+        parts[k] = df_unary_op(DF_SQRT, 0, 0, df_sum_cols(df_columns(d, 2 * k, 2)));
+        if (k < 2) parts[k] = df_unary_op(DF_TANH, 0, 0, df_scale(parts[k], 0.5f));
+      }
+      d = df_scale(df_add(df_add(parts[0], parts[1]), parts[2]), t ? 8 : 2);
+      sum = sum ? df_add(sum, d) : d;
+    }
+  const double scale = golden_number(f->m.algorithm, "guidance_scale");
+  return df_scale(df_sum_all(sum), (float)(-1000 * scale / (T * fs * f->B * 3)));
+}
+
+static void plan_fill(fixture *f, pass *p, df_plan *plan) {
+  const float *start = golden_floats(&f->m.g, "in.start"), *goal = golden_floats(&f->m.g, "in.goal");
+  const int C = f->X / f->m.frame_stack;
+  (void)p;
+  for (int b = 0; start && goal && b < f->B; b++) { // actions 0
+    float *to = df_plan_data(plan, inputs.start) + b * C;
+    float *towards = df_plan_data(plan, inputs.goal) + b * C;
+    memset(to, 0, (size_t)C * sizeof *to);
+    memset(towards, 0, (size_t)C * sizeof *to);
+    memcpy(to, start + 4 * b, 4 * sizeof *to);
+    memcpy(towards, goal + 4 * b, 4 * sizeof *to);
+  }
+}
+
+TEST(a_guided_plan_is_that_of_the_reference) {
+  fixture f;
+  if (open(&f, "main_plan_guided")) {
+    golden *g = &f.m.g;
+    const int B = f.B, X = f.X, T = f.T, fs = f.m.frame_stack, C = X / fs, n = T * B * X;
+    const int horizon = golden_int(f.m.run, "horizon"), plan = (horizon + fs - 1) / fs;
+    const float *start = golden_floats(g, "in.start"), *noise = golden_floats(g, "in.noise");
+    float x[1024], next[1024], grad[1024], value;
+    REQUIRE(start && noise && n <= COUNT(x));
+    memset(x, 0, sizeof x);
+    for (int b = 0; b < B; b++)
+      for (int i = 0; i < fs; i++)
+        memcpy(x + b * X + i * C, start + 4 * b, 4 * sizeof *x);
+    for (int i = 0; i < plan * B * X; i++) x[B * X + i] = df_clip(noise[i], f.config.clip_noise);
+    const int rows = (int)golden_view(g, "out.from")->shape[0];
+    for (int m = 0; m < rows; m++) {
+      int from[MAX_T * MAX_B], to[MAX_T * MAX_B];
+      levels(&f, "out.from", T * B, false, (size_t)(m * T), from);
+      levels(&f, "out.to", T * B, false, (size_t)(m * T), to);
+      DURING("row %d", m);
+      compare(&f.m, "out.step_in", x, (size_t)(m * n), n);
+      guide(&f, T, x, from, to, NULL, plan_objective, plan_fill, &value, grad, next);
+      compare(&f.m, "out.objective", &value, (size_t)m, 1);
+      compare(&f.m, "out.dG_dx", grad, (size_t)(m * n), n);
+      compare(&f.m, "out.step_out", next, (size_t)(m * n), n);
+      memcpy(x + B * X, next + B * X, (size_t)(plan * B * X) * sizeof *x);
+    }
+    float frames[512];
+    for (int i = 0; i < horizon; i++)
+      for (int b = 0; b < B; b++)
+        memcpy(frames + (i * B + b) * C, x + ((1 + i / fs) * B + b) * X + i % fs * C,
+               (size_t)C * sizeof *x);
+    compare(&f.m, "out.plan", frames, 0, horizon * B * C);
+  }
+  shut(&f);
+}
+
+// The library's own sampler, which keeps what attention needs of finished tokens.
+TEST(the_sampler_makes_the_reference_s_plan) {
+  fixture f;
+  if (open(&f, "main_plan_causal")) {
+    golden *g = &f.m.g;
+    const int B = f.B, X = f.X, T = f.T, fs = f.m.frame_stack, C = X / fs;
+    const float *start = golden_floats(g, "in.start"), *noise = golden_floats(g, "in.noise");
+    df_field fields[16];
+    for (int j = 0; j < C; j++) fields[j] = (df_field){.name = "x", .std = 1};
+    df_model model = {.config = f.config, .noise = f.m.noise, .params = f.m.params};
+    model.config.frame_stack = fs, model.config.fields = fields, model.config.field_count = C;
+    model.config.sampling.max_tokens = T;
+    df_sampler_options o = df_sampler_defaults();
+    o.batch = B, o.length = T, o.schedule = DF_PYRAMID, o.steps = f.m.S, o.eta = 0;
+    o.uncertainty = golden_number(f.m.algorithm, "uncertainty_scale");
+    o.stabilization = stabilization(&f);
+    df_sampler *s = NULL;
+    if (start && noise && CHECK_OK(df_sampler_create(&s, &model, &o, &test_error))) {
+      for (int b = 0; b < B; b++) {
+        float frames[64] = {0};
+        for (int i = 0; i < fs; i++) memcpy(frames + i * C, start + 4 * b, 4 * sizeof *frames);
+        CHECK_OK(df_sampler_keep(s, b, 0, frames, fs, &test_error));
+        for (int t = 1; t < T; t++)
+          CHECK_OK(df_sampler_set_noise(s, b, t, noise + ((t - 1) * B + b) * X));
+      }
+      const df_sampler_info *info = df_sampler_state(s);
+      for (int m = 0; !df_sampler_done(s) && CHECK_OK(df_sampler_step(s, &test_error)); m++)
+        for (int b = 0; b < B; b++)
+          for (int t = 1; t < T; t++) {
+            DURING("row %d, sequence %d, token %d", m, b, t);
+            compare(&f.m, "out.step_out", info->values + (b * T + t) * X,
+                    (size_t)(((m * T + t) * B + b) * X), X);
+          }
+      CHECK_INT(info->row, golden_view(g, "out.from")->shape[0]);
+    }
+    df_sampler_free(s);
+  }
+  shut(&f);
+}
