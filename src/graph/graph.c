@@ -50,8 +50,13 @@ df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool 
   df_tensor *t = df_arena_alloc(&g->arena, sizeof *t);
   if (!t)
     return df_graph_fail(g, DF_NO_MEMORY, "no memory for a graph of %d tensors", g->count + 1);
-  *t = (df_tensor){
-      .op = op, .rows = rows, .cols = cols, .batched = batched, .index = g->count, .graph = g};
+  *t = (df_tensor){.op = op,
+                   .rows = rows,
+                   .cols = cols,
+                   .batched = batched,
+                   .row = cols,
+                   .index = g->count,
+                   .graph = g};
   for (int i = 0; i < count; i++) {
     t->src[i] = src[i];
     if (src[i] && src[i]->needs_grad && op->derive) t->needs_grad = true;
@@ -87,6 +92,12 @@ df_tensor *df_memory(df_graph *g, const char *name, int rows, int cols, float *d
 df_tensor *df_constant(df_graph *g, int rows, int cols, bool batched, float value) {
   df_tensor *t = leaf(g, NULL, rows, cols, batched, false);
   if (t) t->f[0] = value;
+  return t;
+}
+
+df_tensor *df_row_numbers(df_graph *g, int rows, bool batched) {
+  df_tensor *t = leaf(g, NULL, rows, 1, batched, false);
+  if (t) t->f[1] = 1;
   return t;
 }
 

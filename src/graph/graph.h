@@ -32,8 +32,10 @@ struct df_tensor {
   bool batched;
   bool needs_grad;       // a parameter or a marked input is upstream
   const df_param *param; // the parameter that this tensor is
-  df_tensor *view;       // this tensor is columns view_col.. of another one and owns no memory
-  int view_col;
+  int row;               // distance of its rows in floats: cols, or more in a view
+  df_tensor *view;       // this tensor owns no memory, it shows that of another one,
+  size_t
+      view_at; // from this float on; the first of every row is `row` floats behind the last one's
   const char *name; // inputs and parameters; others NULL
   float *memory;    // the caller's (df_memory), else NULL
   float f[2];       // attributes of the op
@@ -46,13 +48,14 @@ df_graph *df_graph_create(void); // NULL: no memory
 void df_graph_free(df_graph *g); // tensors included; plans made from it must be freed first
 const df_error *df_graph_error(const df_graph *g); // code DF_OK: none so far
 
-// Leaves. A constant holds one value in all entries.
+// Leaves. A constant holds one value in all entries, row numbers 0, 1, .. rows - 1 in those of a member.
 df_tensor *df_input(df_graph *g, const char *name, int rows, int cols, bool batched);
 df_tensor *df_input_grad(df_graph *g, const char *name, int rows, int cols,
                          bool batched); // differentiable input
 // The caller's memory (rows, cols) from the start: a plan keeps none for it. An operation may say that it writes it.
 df_tensor *df_memory(df_graph *g, const char *name, int rows, int cols, float *data);
 df_tensor *df_constant(df_graph *g, int rows, int cols, bool batched, float value);
+df_tensor *df_row_numbers(df_graph *g, int rows, bool batched); // (rows,1)
 df_tensor *df_parameter(df_graph *g,
                         const df_param *param); // the same tensor for the same parameter
 
@@ -74,6 +77,10 @@ df_tensor *df_sum_cols(df_tensor *x);       // (R,C) -> (R,1)
 df_tensor *df_sum_all(df_tensor *x);        // (R,C) -> (1,1), not batched
 df_tensor *df_columns(df_tensor *x, int begin, int cols); // a view, no copy
 df_tensor *df_concat(df_tensor *const *parts, int count); // side by side; NULL parts are skipped
+// (rows,cols) of each member of the batch, of the same numbers in the same order: a view, no copy, where the rows of x
+// lie one behind the other
+df_tensor *df_reshape(df_tensor *x, int rows, int cols);
+df_tensor *df_transpose(df_tensor *x); // (R,C) -> (C,R), of each member of the batch
 df_tensor *df_broadcast(df_tensor *x, int rows, int cols, bool batched); // from (1,C), (R,1), (1,1)
 df_tensor *df_gru_op(df_tensor *gi, df_tensor *gh,
                      df_tensor *h); // gates (R,3n), (R,3n), state (R,n) -> (R,n)
@@ -88,6 +95,27 @@ df_tensor *df_position_code(df_tensor *t,
                             int size); // (R,1) -> (R,size): sines, then cosines, of t f_j,
                                        // f_j = exp(-j ln(10000) / (size/2 - 1)), in float32
 df_tensor *df_stop_gradient(df_tensor *x);
+
+// Attention between the R rows of a member of the batch: its tokens. qkv (R,3C) holds queries, keys and values side by
+// side; each of `heads` blocks of d = C / heads neighbouring columns attends on its own:
+//   y_i = sum_j p_ij v_j, (R,C)    p_ij = softmax over j of <q_i, k_j> / sqrt(d), over the rows j that row i sees
+typedef enum df_attend {
+  DF_ATTEND_PAST, // rows 0 .. i
+  DF_ATTEND_ALL,  // all rows
+  DF_ATTEND_CLEAN, // R = 2T, T clean tokens and then the same T noised: clean row i sees clean rows 0 .. i, noised row
+  // T + i sees clean rows 0 .. i - 1 and itself
+} df_attend;
+df_tensor *df_attention(df_tensor *qkv, int heads, df_attend attend);
+
+// The same for single rows, with the keys and values of other rows kept from run to run. qkv (R,3C): a token each.
+// memory (slots, df_attention_kept_size(C, window)), an input or columns of one: WRITTEN TO by the run. A row of it
+// keeps a sequence: its keys transposed, then its values. place (R,3), whole numbers: the row of memory, the token's
+// own place 0 .. window - 1 there, and how many places it sees, counted from 0 on; itself it sees always. First all
+// rows store key and value at their own place, then all attend, so rows of one run see each other. Places seen must
+// have been written. The result (R,C) has the bits of df_attention. There is no derivative.
+df_tensor *df_attention_kept(df_tensor *qkv, df_tensor *place, df_tensor *memory, int window,
+                             int heads);
+int df_attention_kept_size(int cols, int window); // floats
 
 // Adds the graph of the derivative of `scalar` (1,1) to g: grads[i] is d scalar / d wrt[i], of wrt[i]'s shape,
 // and NULL where scalar does not depend on wrt[i].

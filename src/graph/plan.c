@@ -372,7 +372,7 @@ static void resolve(df_plan *p) {
       df_tensor *t = from->src[j];
       if (t)
         to->src[j] =
-            (df_operand){t, address(p, p->storage_of[root(t)->index]) + t->view_col, root(t)->cols};
+            (df_operand){t, address(p, p->storage_of[root(t)->index]) + t->view_at, t->row};
     }
     if (from->y)
       to->out = (df_operand){from->y, address(p, p->storage_of[from->y->index]), from->y->cols};
@@ -433,7 +433,8 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
     df_tensor *t = g->tensors[i];
     if (t->op || t->param || t->name || p->storage_of[i] == NONE) continue;
     float *data = address(p, p->storage_of[i]);
-    for (size_t j = 0; j < floats_of(t, p->batch); j++) data[j] = t->f[0];
+    for (int r = 0; r < df_rows(t, p->batch); r++)
+      for (int j = 0; j < t->cols; j++) *data++ = t->f[0] + t->f[1] * (float)(r % t->rows);
   }
   *plan = p;
   return DF_OK;
@@ -517,11 +518,11 @@ df_status df_plan_run(df_plan *p, int batch, df_error *error) {
   }
   for (int i = 0; i < p->output_count; i++) {
     if (p->copy_of[i] == NONE) continue;
-    const df_tensor *t = p->outputs[i], *from = t->view ? t->view : t;
+    df_tensor *t = p->outputs[i];
     float *to = address(p, p->copy_of[i]),
-          *data = address(p, p->storage_of[from->index]) + t->view_col;
+          *data = address(p, p->storage_of[root(t)->index]) + t->view_at;
     for (int r = 0; r < df_rows(t, batch); r++)
-      memcpy(to + (size_t)r * (size_t)t->cols, data + (size_t)r * (size_t)from->cols,
+      memcpy(to + (size_t)r * (size_t)t->cols, data + (size_t)r * (size_t)t->row,
              (size_t)t->cols * sizeof *to);
   }
   return DF_OK;

@@ -66,6 +66,23 @@ typedef struct df_norm {
   float *y;                   // may be x
   ptrdiff_t y_row;
 } df_norm;
+// A row that attends to rows 0 .. seen - 1 and to itself, in each of `heads` blocks of `size` columns on its own:
+//   y = sum_j p_j v_j    p_j = softmax over j of <q, k_j> / sqrt(size)
+// C = heads size columns in all. If `self` < seen, that row is the one itself and is not counted twice. What lies
+// behind the rows seen may be anything. The bits of y depend on nothing but the numbers.
+typedef struct df_query {
+  int heads, size, self, seen;
+  const float *row;    // (3C): its own query, key and value
+  const float *keys;   // transposed, (C, keys_row): k_j is column j
+  ptrdiff_t keys_row;  // a result of df_keys_row; up to df_keys_row(seen) floats of a row are read
+  const float *values; // (seen, C)
+  ptrdiff_t values_row;
+  float *y; // (C)
+} df_query;
+
+// Floats of a row of transposed keys: n, rounded up to full vectors of every instruction set
+static inline int df_keys_row(int n) { return (n + 15) / 16 * 16; }
+
 // The numbers that a packed B is made of. X(NAME, name)
 #define DF_WEIGHTS_LIST(X) X(F32, "f32") X(INT8, "int8")
 typedef enum df_weights {
@@ -118,6 +135,13 @@ typedef struct df_kernels {
   // From y and dy; dx may be either.
   void (*softmax_grad)(float scale, int rows, int cols, const float *y, ptrdiff_t y_row,
                        const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
+
+  void (*attention)(const df_query *p);
+  // From dy (C): adds d(q, k, v) to d (.., 3C), the rows of which are those that are seen, and row `self`. Their keys as
+  // they are lie before p->values (p->values - C), their values transposed, like the keys, in `values`. p->y is not
+  // used.
+  void (*attention_grad)(const df_query *p, const float *values, const float *dy, float *d,
+                         ptrdiff_t d_row);
 
   // GRU cell (PyTorch's): gi = W_ih x + b_ih and gh = W_hh h + b_hh, both (rows, 3 n) in the order reset, update, new:
   //   r = sigmoid(gi_r + gh_r)   u = sigmoid(gi_u + gh_u)   c = tanh(gi_c + r gh_c)   y = (1 - u) c + u h

@@ -219,6 +219,69 @@ static void softmax_grad(float scale, int rows, int cols, const float *y, ptrdif
   }
 }
 
+// <q, k_j> / sqrt(size) in head h; j < 0: of the row itself
+static double score(const df_query *p, int h, int j) {
+  const float *q = p->row + h * p->size, *own = q + p->heads * p->size;
+  double sum = 0;
+  for (int c = 0; c < p->size; c++)
+    sum += (double)q[c] * (j < 0 ? own[c] : p->keys[(h * p->size + c) * p->keys_row + j]);
+  return sum / sqrt(p->size);
+}
+
+// The largest score in head h, and the sum over all rows of e^(score - largest)
+static double score_sum(const df_query *p, int h, double *largest) {
+  double sum = 0;
+  *largest = -INFINITY;
+  for (int j = -1; j < p->seen; j++)
+    if (j != p->self) *largest = fmax(*largest, score(p, h, j));
+  for (int j = -1; j < p->seen; j++)
+    if (j != p->self) sum += exp(score(p, h, j) - *largest);
+  return sum;
+}
+
+static void attention(const df_query *p) {
+  const int cols = p->heads * p->size;
+  for (int h = 0; h < p->heads; h++) {
+    double largest, sum = score_sum(p, h, &largest);
+    for (int c = h * p->size; c < (h + 1) * p->size; c++) {
+      double y = 0;
+      for (int j = -1; j < p->seen; j++) {
+        if (j == p->self) continue;
+        const float v = j < 0 ? p->row[2 * cols + c] : p->values[j * p->values_row + c];
+        y += exp(score(p, h, j) - largest) / sum * v;
+      }
+      p->y[c] = (float)y;
+    }
+  }
+}
+
+// With s the scores: dv_j = p_j dy, ds_j = p_j (<dy, v_j> - sum_l p_l <dy, v_l>), dq = sum_j ds_j k_j / sqrt(size),
+// dk_j = ds_j q / sqrt(size)
+static void attention_grad(const df_query *p, const float *values, const float *dy, float *d,
+                           ptrdiff_t d_row) {
+  const int cols = p->heads * p->size;
+  (void)values; // p->values has them too
+  for (int h = 0; h < p->heads; h++) {
+    double largest, sum = score_sum(p, h, &largest), mean = 0;
+    for (int second = 0; second < 2; second++)
+      for (int j = -1; j < p->seen; j++) {
+        if (j == p->self) continue;
+        const float *q = p->row, *k = j < 0 ? q + cols : p->values - cols + j * p->values_row;
+        const double w = exp(score(p, h, j) - largest) / sum;
+        double dw = 0;
+        for (int c = h * p->size; c < (h + 1) * p->size; c++) dw += (double)dy[c] * k[cols + c];
+        if (!second) mean += w * dw;
+        const double ds = w * (dw - mean) / sqrt(p->size);
+        float *dq = d + p->self * d_row, *dk = d + (j < 0 ? p->self : j) * d_row + cols;
+        for (int c = h * p->size; second && c < (h + 1) * p->size; c++) {
+          dq[c] = (float)(dq[c] + ds * k[c]);
+          dk[c] = (float)(dk[c] + ds * q[c]);
+          dk[cols + c] = (float)(dk[cols + c] + w * dy[c]);
+        }
+      }
+  }
+}
+
 static void gru(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
                 ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row) {
   for (int i = 0; i < rows; i++, gi += gi_row, gh += gh_row, h += h_row, y += y_row)
@@ -292,6 +355,8 @@ const df_kernels *df_kernels_reference(void) {
       .norm_grad = norm_grad,
       .softmax = softmax,
       .softmax_grad = softmax_grad,
+      .attention = attention,
+      .attention_grad = attention_grad,
       .gru = gru,
       .gru_grad = gru_grad,
       .adamw = adamw,

@@ -89,6 +89,43 @@ CASE(concat) {
             *c = full(g, in, 2, rows, 2);
   return df_concat((df_tensor *[]){a, NULL, b, c, a, df_columns(a, 0, 1)}, 6);
 }
+CASE(concat_of_many) { // more than two levels of a tree, and gaps
+  df_tensor *part[81] = {0}, *x = full(g, in, 0, rows, cols + 1);
+  for (int i = 0; i < 81; i++)
+    if (i % 7 != 3 && i / 10 != 2) part[i] = df_columns(x, i % cols, 1 + i % 2);
+  return df_concat(part, 81);
+}
+CASE(reshape) { return df_reshape(full(g, in, 0, rows, 3 * cols), 3, rows * cols); }
+CASE(reshape_of_columns) {
+  return df_reshape(df_columns(full(g, in, 0, rows, cols + 2), 1, cols), rows * cols, 1);
+}
+CASE(columns_of_a_reshape) { // in two shapes and places, one of them in the middle of a row
+  df_tensor *x = df_scale(full(g, in, 0, rows, 2 * cols), 1.5f);
+  df_tensor *y = df_reshape(x, 2 * rows, cols), *z = df_reshape(x, 2 * rows * cols, 1);
+  y = df_reshape(df_columns(y, cols / 2, 1), rows, 2);
+  return df_mul(df_columns(df_reshape(df_columns(z, 0, 1), rows, 2 * cols), cols - 1, 2), y);
+}
+CASE(reshape_as_result) { return df_reshape(full(g, in, 0, rows, 2 * cols), 2 * rows, cols); }
+CASE(product_with_a_reshape) { // packed from columns of rows that are not those of its source
+  df_tensor *w = df_columns(df_reshape(fixed(g, in, 1, 2, 4 * cols), 8, cols), 0, cols - cols / 2);
+  return df_matmul_op(df_columns(full(g, in, 0, rows, cols), cols / 2, cols - cols / 2), w, false,
+                      true);
+}
+CASE(transpose) {
+  df_tensor *x = df_columns(full(g, in, 0, rows, cols + 1), 1, cols);
+  return df_transpose(df_mul(x, x));
+}
+CASE(row_numbers) { return df_mul(df_row_numbers(g, rows, true), full(g, in, 0, rows, cols)); }
+CASE(attention_to_the_past) {
+  return df_attention(full(g, in, 0, 2 * rows, 3 * 2 * cols), 2, DF_ATTEND_PAST);
+}
+CASE(attention_to_all) {
+  return df_attention(full(g, in, 0, 2 * rows, 3 * cols), cols, DF_ATTEND_ALL);
+}
+CASE(attention_to_clean_rows) {
+  df_tensor *x = df_columns(full(g, in, 0, 4 * rows, 3 * cols + 1), 1, 3 * cols); // a view
+  return df_attention(x, 1, DF_ATTEND_CLEAN);
+}
 CASE(gru) {
   df_tensor *gi = full(g, in, 0, rows, 3 * cols), *gh = full(g, in, 1, rows, 3 * cols);
   return df_gru_op(gi, gh, full(g, in, 2, rows, cols));
@@ -166,6 +203,17 @@ static const op_case cases[] = {
     ROW(columns, 1, 0),
     ROW(columns_as_result, 1, 0),
     ROW(concat, 1, 0),
+    ROW(concat_of_many, 1, 0),
+    ROW(reshape, 1, 0),
+    ROW(reshape_of_columns, 1, 0),
+    ROW(columns_of_a_reshape, 1, 0),
+    ROW(reshape_as_result, 1, 0),
+    ROW(product_with_a_reshape, 1, 0),
+    ROW(transpose, 1, 0),
+    ROW(row_numbers, 1, 0),
+    ROW(attention_to_the_past, 1, 0),
+    ROW(attention_to_all, 1, 0),
+    ROW(attention_to_clean_rows, 1, 0),
     ROW(gru, 1, 0),
     ROW(layer_norm, 1, 0),
     ROW(layer_norm_with_a_shift_only, 1, 0),
@@ -263,8 +311,8 @@ TEST(every_derivative_agrees_with_finite_differences) {
         DURING("%s, input %d", cases[i].name, j);
         if (!in[j] || !CHECK(grad[j] != NULL)) continue;
         int n = size_of(in[j], batch);
-        float *x = df_plan_data(plan, in[j]), d[256], x0[256], e = 4e-3f;
-        if (!CHECK(n <= 256)) continue;
+        float *x = df_plan_data(plan, in[j]), d[512], x0[512], e = 4e-3f;
+        if (!CHECK(n <= 512)) continue;
         fill(d, n, 91 + (uint32_t)j, false);
         memcpy(x0, x, (size_t)n * sizeof *x);
         CHECK_OK(df_plan_run(plan, batch, &test_error));
@@ -293,7 +341,9 @@ TEST(rows_of_a_batch_do_not_depend_on_the_batch) {
     df_plan *plan = NULL;
     if (y->batched &&
         CHECK_OK(df_plan_create(&plan, g, &y, 1, &(df_plan_options){.batch = 9}, &test_error))) {
-      float all[9 * 64];
+      float all[9 * 256], keep[9 * 256];
+      const int size = size_of(y, 1);
+      CHECK(size <= 256);
       for (int j = 0; j < MAX_INPUTS; j++)
         if (in[j])
           fill(df_plan_data(plan, in[j]), size_of(in[j], 9), (uint32_t)j, cases[i].positive);
@@ -304,18 +354,152 @@ TEST(rows_of_a_batch_do_not_depend_on_the_batch) {
         for (int j = 0; j < MAX_INPUTS; j++) {
           if (!in[j] || !in[j]->batched) continue;
           float *x = df_plan_data(plan, in[j]);
-          int n = in[j]->cols;
-          float keep[9 * 64];
+          int n = size_of(in[j], 1);
+          if (!CHECK(n <= 256)) continue;
           fill(keep, 9 * n, (uint32_t)j, cases[i].positive);
           memcpy(x, keep + b * n, (size_t)n * sizeof *x);
         }
         CHECK_OK(df_plan_run(plan, 1, &test_error));
-        CHECK(!memcmp(df_plan_data(plan, y), all + b * y->cols, (size_t)y->cols * sizeof *all));
+        CHECK(!memcmp(df_plan_data(plan, y), all + b * size, (size_t)size * sizeof *all));
       }
     }
     df_plan_free(plan);
     df_graph_free(g);
   }
+}
+
+// ---- Attention -------------------------------------------------------------------------------------
+
+static bool sees(df_attend attend, int rows, int i, int j) {
+  const int T = rows / 2;
+  switch (attend) {
+  case DF_ATTEND_PAST: return j <= i;
+  case DF_ATTEND_ALL: return true;
+  case DF_ATTEND_CLEAN: return j == i || j < (i < T ? i : i - T);
+  }
+  return false;
+}
+
+// The formula, in float64
+static void plain_attention(int rows, int heads, int size, df_attend attend, const float *qkv,
+                            float *y) {
+  const int cols = heads * size;
+  for (int h = 0; h < heads; h++)
+    for (int i = 0; i < rows; i++) {
+      double weight[256], sum = 0;
+      for (int j = 0; j < rows; j++) {
+        double score = 0;
+        for (int c = h * size; c < (h + 1) * size; c++)
+          score += (double)qkv[i * 3 * cols + c] * qkv[j * 3 * cols + cols + c];
+        sum += weight[j] = sees(attend, rows, i, j) ? exp(score / sqrt(size)) : 0;
+      }
+      for (int c = h * size; c < (h + 1) * size; c++) {
+        double v = 0;
+        for (int j = 0; j < rows; j++) v += weight[j] / sum * qkv[j * 3 * cols + 2 * cols + c];
+        y[i * cols + c] = (float)v;
+      }
+    }
+}
+
+enum { LONGEST = 140, WIDEST = 5 * 32 };
+
+TEST(attention_is_what_its_formula_says) {
+  static const int sizes[] = {1, 3, 12, 32}, lengths[] = {1, 2, 5, 17, 33, 63, 64, 65, 70};
+  static float want[LONGEST * WIDEST];
+  for (int t = 0; df_kernels_list(t); t++)
+    for (int heads = 1; heads <= 5; heads++)
+      for (int s = 0; s < COUNT(sizes); s++)
+        for (int attend = DF_ATTEND_PAST; attend <= DF_ATTEND_CLEAN; attend++) {
+          // every length with every kind, and every size with every length, some time
+          const int T = lengths[(heads + 5 * s + 2 * attend) % COUNT(lengths)];
+          const int rows = attend == DF_ATTEND_CLEAN ? 2 * T : T, cols = heads * sizes[s];
+          DURING("%s, %d heads of %d, %d rows, kind %d", df_kernels_list(t)->name, heads, sizes[s],
+                 rows, attend);
+          df_graph *g = df_graph_create();
+          df_tensor *x = df_input(g, "x", rows, 3 * cols, true);
+          df_tensor *y = df_attention(x, heads, (df_attend)attend);
+          df_plan *plan = NULL;
+          if (CHECK_OK(df_plan_create(&plan, g, &y, 1,
+                                      &(df_plan_options){.batch = 2, .kernels = df_kernels_list(t)},
+                                      &test_error))) {
+            float *in = df_plan_data(plan, x);
+            fill(in, size_of(x, 2), (uint32_t)T, false);
+            for (int i = 0; i < size_of(x, 2); i++) in[i] *= 4; // weights that differ
+            CHECK_OK(df_plan_run(plan, 2, &test_error));
+            for (int b = 0; b < 2; b++) {
+              plain_attention(rows, heads, sizes[s], (df_attend)attend, in + b * size_of(x, 1),
+                              want);
+              CHECK_FLOATS(df_plan_data(plan, y) + b * rows * cols, want, rows * cols, 2e-5);
+            }
+          }
+          df_plan_free(plan);
+          df_graph_free(g);
+        }
+}
+
+// Two sequences of T tokens, in slots 2 and 0 of 3, come in runs of some tokens each, in the order of time; or, where
+// all see all, once more when everybody is there. Two layers share the memory: columns of one input.
+TEST(attention_to_what_is_kept_has_the_bits_of_attention) {
+  static const struct {
+    int heads, size, T, window;
+    bool all;
+  } cases[] = {{1, 1, 1, 1, false},    {2, 3, 5, 5, false},   {3, 12, 17, 20, false},
+               {4, 32, 70, 70, false}, {5, 3, 65, 99, false}, {2, 12, 33, 33, true},
+               {4, 32, 70, 77, true}};
+  enum { SLOTS = 3, BATCH = 6 };
+  for (int t = 0; df_kernels_list(t); t++)
+    for (int c = 0; c < COUNT(cases); c++) {
+      const int heads = cases[c].heads, cols = heads * cases[c].size, T = cases[c].T;
+      const bool all = cases[c].all;
+      DURING("%s, case %d", df_kernels_list(t)->name, c);
+      df_graph *g = df_graph_create();
+      const int kept = df_attention_kept_size(cols, cases[c].window);
+      df_tensor *x = df_input(g, "x", T, 3 * cols, true),
+                *row = df_input(g, "row", 1, 3 * cols, true);
+      df_tensor *place = df_input(g, "place", 1, 3, true);
+      df_tensor *memory = df_input(g, "memory", SLOTS, 2 * kept, false);
+      df_tensor *want = df_attention(x, heads, all ? DF_ATTEND_ALL : DF_ATTEND_PAST);
+      df_tensor *y[2];
+      for (int layer = 0; layer < 2; layer++)
+        y[layer] =
+            df_attention_kept(layer ? df_scale(row, 2) : row, place,
+                              df_columns(memory, layer * kept, kept), cases[c].window, heads);
+      df_plan *plan = NULL, *whole = NULL;
+      df_plan_options options = {.batch = BATCH, .kernels = df_kernels_list(t)};
+      if (CHECK_OK(df_plan_create(&plan, g, y, 2, &options, &test_error)) &&
+          CHECK_OK(df_plan_create(&whole, g, &want, 1, &options, &test_error))) {
+        float *in = df_plan_data(whole, x), *kept_rows = df_plan_data(plan, memory);
+        for (int i = 0; i < SLOTS * 2 * kept; i++) kept_rows[i] = NAN; // not written: not read
+        fill(in, size_of(x, 2), 7, false);
+        CHECK_OK(df_plan_run(whole, 2, &test_error));
+        for (int pass = 0; pass <= all; pass++)
+          for (int first = 0, n; first < 2 * T; first += n) { // tokens of both, by turns
+            n = 1 + (first + c) % BATCH;
+            if (n > 2 * T - first) n = 2 * T - first;
+            for (int i = 0; i < n; i++) {
+              const int b = (first + i) % 2, at = (first + i) / 2;
+              memcpy(df_plan_data(plan, row) + i * 3 * cols, in + (b * T + at) * 3 * cols,
+                     (size_t)(3 * cols) * sizeof *in);
+              float *p = df_plan_data(plan, place) + 3 * i;
+              p[0] = b ? 0 : 2, p[1] = (float)at, p[2] = (float)(pass ? T : at + 1);
+            }
+            CHECK_OK(df_plan_run(plan, n, &test_error));
+            for (int i = 0; i < n && pass == all; i++) {
+              const int b = (first + i) % 2, at = (first + i) / 2;
+              CHECK(!memcmp(df_plan_data(plan, y[0]) + i * cols,
+                            df_plan_data(whole, want) + (b * T + at) * cols,
+                            (size_t)cols * sizeof *in));
+            }
+          }
+        for (int i = 0; i < 2 * kept; i++) CHECK(isnan(kept_rows[2 * kept + i])); // slot 1
+        // the second layer's own part: the same numbers, doubled
+        const int values = kept / 2;
+        CHECK_NEAR(kept_rows[kept + values], 2 * kept_rows[values], 1e-5);
+      }
+      df_plan_free(plan);
+      df_plan_free(whole);
+      df_graph_free(g);
+    }
 }
 
 // A chain x -> gelu(W x + b) repeated: every layer needs two buffers at a time, whatever its length.
@@ -499,6 +683,12 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
       {"expected a bias (1, 2)", 5},
       {"layer norm: expected a shift (1, 4), found (1, 3)", 6},
       {"group norm: 4 columns do not form 3 groups", 7},
+      {"reshape: (B, 4) does not have the numbers of (2, 3)", 8},
+      {"queries, keys and values of 2 heads each, found (B, 9)", 9},
+      {"queries, keys and values of 1 heads each, found (B, 4)", 10},
+      {"as many noised rows as clean ones, found (B x 3, 6)", 11},
+      {"expected 3 columns that place (B, 6), found (B, 4)", 12},
+      {"expected a memory (slots, 64) for 2 columns of 5 tokens, found (3, 63)", 13},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
     df_graph *g = df_graph_create();
@@ -514,6 +704,16 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
       break;
     case 6: y = df_layer_norm(x, NULL, df_input(g, "b", 1, 3, false), 1e-5f); break;
     case 7: y = df_group_norm(x, 3, NULL, NULL, 1e-5f); break;
+    case 8: y = df_reshape(x, 2, 3); break;
+    case 9: y = df_attention(df_input(g, "qkv", 1, 9, true), 2, DF_ATTEND_ALL); break;
+    case 10: y = df_attention(x, 1, DF_ATTEND_ALL); break;
+    case 11: y = df_attention(df_input(g, "qkv", 3, 6, true), 2, DF_ATTEND_CLEAN); break;
+    case 12:
+    case 13:
+      y = df_attention_kept(df_input(g, "qkv", 1, 6, true),
+                            wrong[i].which == 12 ? x : df_input(g, "place", 1, 3, true),
+                            df_input(g, "memory", 3, 63, false), 5, 1);
+      break;
     }
     CHECK(y == NULL);
     y = df_unary_op(DF_GELU, 0, 0, df_add(y, x)); // goes on without a crash

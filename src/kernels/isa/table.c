@@ -8,7 +8,8 @@
     .int8_matmul = DF_K(int8##_matmul), .unary = DF_K(unary), .unary_grad = DF_K(unary_grad),      \
     .binary = DF_K(binary), .sum_rows = DF_K(sum_rows), .sum_cols = DF_K(sum_cols),                \
     .norm = DF_K(norm), .norm_grad = DF_K(norm_grad), .softmax = DF_K(softmax),                    \
-    .softmax_grad = DF_K(softmax_grad), .gru = DF_K(gru), .gru_grad = DF_K(gru_grad),              \
+    .softmax_grad = DF_K(softmax_grad), .attention = DF_K(attention),                              \
+    .attention_grad = DF_K(attention_grad), .gru = DF_K(gru), .gru_grad = DF_K(gru_grad),          \
     .adamw = DF_K(adamw), .lerp = DF_K(lerp), .sum_squares = DF_K(sum_squares),                    \
   }
 
