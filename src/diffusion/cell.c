@@ -86,7 +86,7 @@ static df_status bind(const df_cell_runner *r, worker *w, int first, df_error *e
 // Memory for the keys and values of all layers; NULL: there is none (*error).
 static df_tensor **keep(df_cell_runner *r, const df_cell_options *options, df_error *error) {
   const df_network *net = &r->config->network;
-  const int floats = df_attention_kept_floats(net->network_size, net->window);
+  const int floats = df_attention_kept_size(net->network_size, net->window);
   r->sequences = options->sequences ? options->sequences : r->max_cells;
   df_tensor **kept = df_arena_alloc(&r->arena, (size_t)net->layers * sizeof(df_tensor *));
   for (int i = 0; kept && i < net->layers; i++) {

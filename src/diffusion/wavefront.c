@@ -143,6 +143,8 @@ static df_status begin(df_sampler *s, df_error *error) {
             error, DF_BAD_TABLE,
             "row 0, column %d: expected %d (pure noise) for a token that is not known, found %d", w,
             s->o.steps, (int)s->table[w]);
+    const df_status status = s->N ? check_window(s, b, error) : DF_OK;
+    if (status) return status;
   }
   df_status status = df_cell_initial(s->runner, s->B, s->observation, s->z0, error);
   for (int b = 0; !status && b < s->B; b++) {

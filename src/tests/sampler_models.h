@@ -73,14 +73,15 @@ static inline void oracle_build(const df_network *net, df_nn *nn, df_unrolled *s
   (void)net;
 }
 
-static inline df_status oracle_check(const df_network *net, df_error *error) {
+static inline df_status oracle_check(df_network *net, df_error *error) {
   return (void)net, (void)error, DF_OK;
 }
 static inline df_tensor *oracle_initial(const df_network *net, df_nn *nn, df_tensor *observation) {
   (void)observation;
   return df_constant(nn->graph, 1, net->latent_size, true, 0);
 }
-static const df_denoiser oracle_denoiser = {"oracle", oracle_check, oracle_build, oracle_initial};
+static const df_denoiser oracle_denoiser = {
+    .name = "oracle", .check = oracle_check, .build = oracle_build, .initial = oracle_initial};
 
 static df_field plain_fields[16];
 
