@@ -135,6 +135,28 @@ static inline bool make_rnn(df_model *m, int D, int E, bool guess, bool stop_hea
   return true;
 }
 
+// A transformer with random weights that sees `window` tokens.
+static inline bool make_transformer(df_model *m, int D, int E, int window, bool causal,
+                                    bool stop_head) {
+  *m = (df_model){.config = {.network = {.denoiser = &df_denoiser_transformer,
+                                         .token_size = D,
+                                         .network_size = 12,
+                                         .hidden_size = 20,
+                                         .layers = 2,
+                                         .heads = 3,
+                                         .window = window,
+                                         .causal = causal,
+                                         .condition_size = E,
+                                         .stop_head = stop_head},
+                             .objective = DF_PREDICT_V,
+                             .noise = DF_NOISE_SIGMOID,
+                             .K = 40}};
+  if (!finish(m)) return false;
+  df_params_init(&m->params, 11);
+  for (size_t i = 0; i < m->params.size; i++) m->params.values[i] *= 2; // far from linear
+  return true;
+}
+
 static inline void drop(df_model *m) {
   df_params_free(&m->params);
   df_noise_free(&m->noise);

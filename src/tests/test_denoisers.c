@@ -3,16 +3,18 @@
 #include "base/random.h"
 #include "tests/golden_model.h"
 
-// Every option at least once.
+// Every denoiser with every option at least once.
 static const df_network networks[] = {
-    {.token_size = 3,
+    {.denoiser = &df_denoiser_rnn,
+     .token_size = 3,
      .latent_size = 8,
      .network_size = 4,
      .hidden_size = 10,
      .mlp_layers = 1,
      .gru_layers = 1,
      .stop_head = true},
-    {.token_size = 5,
+    {.denoiser = &df_denoiser_rnn,
+     .token_size = 5,
      .latent_size = 12,
      .network_size = 6,
      .hidden_size = 9,
@@ -20,14 +22,16 @@ static const df_network networks[] = {
      .gru_layers = 2,
      .stop_head = true,
      .initial = DF_INITIAL_LEARNED},
-    {.token_size = 2,
+    {.denoiser = &df_denoiser_rnn,
+     .token_size = 2,
      .latent_size = 8,
      .network_size = 4,
      .hidden_size = 7,
      .mlp_layers = 2,
      .gru_layers = 4,
      .condition_size = 3},
-    {.token_size = 2,
+    {.denoiser = &df_denoiser_rnn,
+     .token_size = 2,
      .latent_size = 6,
      .network_size = 4,
      .hidden_size = 7,
@@ -36,13 +40,40 @@ static const df_network networks[] = {
      .self_condition = true,
      .initial = DF_INITIAL_ENCODED,
      .observation_size = 3},
-    {.token_size = 4,
+    {.denoiser = &df_denoiser_rnn,
+     .token_size = 4,
      .latent_size = 9,
      .network_size = 4,
      .hidden_size = 11,
      .mlp_layers = 2,
      .gru_layers = 0,
      .stop_head = true},
+    {.denoiser = &df_denoiser_transformer,
+     .token_size = 3,
+     .network_size = 12,
+     .hidden_size = 9,
+     .layers = 2,
+     .heads = 3,
+     .window = 5,
+     .causal = true,
+     .stop_head = true},
+    {.denoiser = &df_denoiser_transformer,
+     .token_size = 2,
+     .network_size = 8,
+     .hidden_size = 11,
+     .layers = 1,
+     .heads = 1,
+     .window = 4,
+     .causal = true,
+     .condition_size = 3},
+    {.denoiser = &df_denoiser_transformer,
+     .token_size = 5,
+     .network_size = 8,
+     .hidden_size = 10,
+     .layers = 2,
+     .heads = 2,
+     .window = 4,
+     .condition_size = 1},
 };
 
 enum { T = 4, B = 3, MAX = 64 };
@@ -54,12 +85,14 @@ typedef struct net {
   df_nn nn;
   df_error error;
   df_tensor *observation, *z0, *x[T], *level[T], *cond[T], *guess[T], *out[T], *z[T], *stop[T + 1];
+  df_tensor *place, *kept[4]; // attention, one token: memory of B sequences
+  float *memory;
 } net;
 
-// All tokens in one graph, or (steps = 1) one token whose latent is an input.
-static bool net_open(net *n, const df_denoiser *denoiser, int which, int steps) {
+// All tokens in one graph, or (steps = 1) one token whose latent is an input, or what it sees of the others.
+static bool net_open(net *n, int which, int steps) {
   *n = (net){.network = networks[which]};
-  n->network.denoiser = denoiser;
+  const df_denoiser *denoiser = n->network.denoiser;
   DURING("%s, network %d", denoiser->name, which);
   if (!CHECK_OK(denoiser->check(&n->network, &test_error)) ||
       !CHECK_OK(df_network_declare(&n->network, &n->params, &test_error)))
@@ -70,8 +103,17 @@ static bool net_open(net *n, const df_denoiser *denoiser, int which, int steps) 
   df_graph *g = n->graph;
   if (n->network.observation_size)
     n->observation = df_input(g, "observation", 1, n->network.observation_size, true);
-  n->z0 = steps == 1 ? df_input(g, "z", 1, n->network.latent_size, true)
-                     : denoiser->initial(&n->network, &n->nn, n->observation);
+  const int Z = n->network.latent_size, N = n->network.window;
+  if (Z)
+    n->z0 = steps == 1 ? df_input(g, "z", 1, Z, true)
+                       : denoiser->initial(&n->network, &n->nn, n->observation);
+  if (N && steps == 1) {
+    const int floats = df_attention_kept_size(n->network.network_size, N);
+    n->place = df_input(g, "place", 1, 3, true);
+    n->memory = df_alloc((size_t)(n->network.layers * B * floats) * sizeof(float));
+    for (int i = 0; i < n->network.layers; i++)
+      n->kept[i] = df_memory(g, "kept", B, floats, n->memory + i * B * floats);
+  }
   for (int t = 0; t < steps; t++) {
     n->x[t] = df_input_grad(g, "x", 1, n->network.token_size, true);
     n->level[t] = df_input(g, "level", 1, 1, true);
@@ -86,6 +128,8 @@ static bool net_open(net *n, const df_denoiser *denoiser, int which, int steps) 
                      .level = n->level,
                      .cond = n->cond,
                      .guess = n->guess,
+                     .kept = n->place ? n->kept : NULL,
+                     .place = n->place,
                      .out = n->out,
                      .z = n->z,
                      .stop = n->network.stop_head ? n->stop : NULL};
@@ -94,6 +138,7 @@ static bool net_open(net *n, const df_denoiser *denoiser, int which, int steps) 
 }
 
 static void net_close(net *n) {
+  df_free(n->memory);
   df_graph_free(n->graph);
   df_params_free(&n->params);
 }
@@ -115,19 +160,24 @@ static void fill_all(net *n, df_plan *plan) {
   }
 }
 
-#define EACH_NETWORK(d, i)                                                                         \
-  for (int di_ = 0; df_denoisers(di_); di_++)                                                      \
-    for (const df_denoiser *d = df_denoisers(di_); d; d = NULL)                                    \
-      for (int i = 0; i < COUNT(networks); i++)
+TEST(every_denoiser_is_tested) {
+  for (int i = 0; df_denoisers(i); i++) {
+    int tested = 0;
+    for (int k = 0; k < COUNT(networks); k++) tested += networks[k].denoiser == df_denoisers(i);
+    DURING("%s", df_denoisers(i)->name);
+    CHECK(tested > 0);
+  }
+}
 
-TEST(a_token_never_sees_those_behind_it) {
-  EACH_NETWORK(d, i) {
+TEST(a_token_never_sees_those_behind_it_if_the_network_is_causal) {
+  for (int i = 0; i < COUNT(networks); i++) {
     net n;
     df_plan *plan = NULL;
-    if (net_open(&n, d, i, T) &&
+    if (net_open(&n, i, T) &&
         CHECK_OK(df_plan_create(&plan, n.graph, n.out, T, &(df_plan_options){.batch = B},
                                 &test_error))) {
       int D = n.network.token_size;
+      const bool all = df_network_sees_all(&n.network);
       float before[T][B * MAX];
       fill_all(&n, plan);
       CHECK_OK(df_plan_run(plan, B, &test_error));
@@ -139,7 +189,8 @@ TEST(a_token_never_sees_those_behind_it) {
         CHECK_OK(df_plan_run(plan, B, &test_error));
         for (int t = 0; t < T; t++) {
           const float *now = df_plan_data(plan, n.out[t]);
-          CHECK((memcmp(now, before[t], (size_t)D * sizeof(float)) == 0) == (t < changed));
+          CHECK((memcmp(now, before[t], (size_t)D * sizeof(float)) == 0) ==
+                (t < changed && !all));
           CHECK(!memcmp(now + D, before[t] + D,
                         (size_t)((B - 1) * D) * sizeof(float))); // other sequences
         }
@@ -151,29 +202,33 @@ TEST(a_token_never_sees_those_behind_it) {
 }
 
 TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
-  EACH_NETWORK(d, i) {
+  for (int i = 0; i < COUNT(networks); i++) {
     net all, one;
     df_plan *plan = NULL, *step = NULL;
-    bool all_open = net_open(&all, d, i, T), one_open = net_open(&one, d, i, 1),
+    bool all_open = net_open(&all, i, T), one_open = net_open(&one, i, 1),
          ok = all_open && one_open;
+    const int Z = all.network.latent_size;
+    const bool sees_all = df_network_sees_all(&all.network);
     df_tensor *outs[3 * T + 2];
     int count = 0;
-    for (int t = 0; t < T; t++) outs[count++] = all.out[t], outs[count++] = all.z[t];
-    outs[count++] = all.z0;
+    for (int t = 0; t < T; t++) outs[count++] = all.out[t];
+    for (int t = 0; Z && t < T; t++) outs[count++] = all.z[t];
+    if (Z) outs[count++] = all.z0;
     if (all.network.stop_head) outs[count++] = all.stop[T];
-    df_tensor *step_outs[] = {one.out[0], one.z[0], one.stop[1]};
-    int step_count = one.network.stop_head ? 3 : 2;
-    if (ok &&
+    df_tensor *step_outs[3] = {one.out[0]};
+    int step_count = 1;
+    if (Z) step_outs[step_count++] = one.z[0];
+    if (one.network.stop_head) step_outs[step_count++] = one.stop[1];
+    if (ok && !sees_all &&
         CHECK_OK(df_plan_create(&plan, all.graph, outs, count, &(df_plan_options){.batch = B},
                                 &test_error)) &&
         CHECK_OK(df_plan_create(&step, one.graph, step_outs, step_count,
                                 &(df_plan_options){.batch = B, .fixed_weights = true},
                                 &test_error))) {
-      size_t D = (size_t)all.network.token_size, Z = (size_t)all.network.latent_size,
-             f = sizeof(float);
+      const size_t D = (size_t)all.network.token_size, f = sizeof(float), latent = B * (size_t)Z * f;
       fill_all(&all, plan);
       CHECK_OK(df_plan_run(plan, B, &test_error));
-      memcpy(df_plan_data(step, one.z0), df_plan_data(plan, all.z0), B * Z * f);
+      if (Z) memcpy(df_plan_data(step, one.z0), df_plan_data(plan, all.z0), latent);
       for (int t = 0; t < T; t++) {
         memcpy(df_plan_data(step, one.x[0]), df_plan_data(plan, all.x[t]), B * D * f);
         memcpy(df_plan_data(step, one.level[0]), df_plan_data(plan, all.level[t]), B * f);
@@ -182,10 +237,15 @@ TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
                  B * (size_t)one.cond[0]->cols * f);
         if (one.guess[0])
           memcpy(df_plan_data(step, one.guess[0]), df_plan_data(plan, all.guess[t]), B * D * f);
+        for (int b = 0; one.place && b < B; b++) { // any row of memory
+          float *place = df_plan_data(step, one.place) + 3 * b;
+          place[0] = (float)((b + 1) % B), place[1] = (float)t, place[2] = (float)(t + 1);
+        }
         CHECK_OK(df_plan_run(step, B, &test_error));
         CHECK(!memcmp(df_plan_data(step, one.out[0]), df_plan_data(plan, all.out[t]), B * D * f));
-        CHECK(!memcmp(df_plan_data(step, one.z[0]), df_plan_data(plan, all.z[t]), B * Z * f));
-        memcpy(df_plan_data(step, one.z0), df_plan_data(step, one.z[0]), B * Z * f);
+        if (!Z) continue;
+        CHECK(!memcmp(df_plan_data(step, one.z[0]), df_plan_data(plan, all.z[t]), latent));
+        memcpy(df_plan_data(step, one.z0), df_plan_data(step, one.z[0]), latent);
       }
       if (one.network.stop_head)
         CHECK(!memcmp(df_plan_data(step, one.stop[1]), df_plan_data(plan, all.stop[T]), B * f));
@@ -209,7 +269,7 @@ TEST(a_step_of_the_network_runs_nothing_alone_that_can_be_fused) {
   };
   for (int i = 0; i < COUNT(want); i++) {
     net n;
-    if (!net_open(&n, &df_denoiser_rnn, want[i][0], 1)) continue;
+    if (!net_open(&n, want[i][0], 1)) continue;
     df_plan *plan = NULL;
     CHECK_OK(df_plan_create(&plan, n.graph, (df_tensor *[]){n.out[0], n.z[0], n.stop[1]},
                             n.network.stop_head ? 3 : 2,
@@ -221,10 +281,10 @@ TEST(a_step_of_the_network_runs_nothing_alone_that_can_be_fused) {
 }
 
 TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
-  EACH_NETWORK(d, i) {
+  for (int i = 0; i < COUNT(networks); i++) {
     net n;
     df_plan *plan = NULL;
-    if (net_open(&n, d, i, T)) {
+    if (net_open(&n, i, T)) {
       df_tensor *J = NULL, *wrt[MAX], *grad[MAX], *outs[MAX + 1];
       for (int t = 0; t <= T; t++) {
         df_tensor *y = t < T ? df_sum_all(df_unary_op(DF_TANH, 0, 0, n.out[t])) : NULL;
@@ -243,10 +303,11 @@ TEST(the_derivative_of_every_parameter_agrees_with_finite_differences) {
         fill_all(&n, plan);
         for (int p = 0; p < n.params.count; p++) {
           df_param *item = n.params.items[p];
-          DURING("%s, network %d, %s", d->name, i, item->name);
+          DURING("%s, network %d, %s", n.network.denoiser->name, i, item->name);
           int size = item->rows * item->cols;
           float *keep = df_alloc((size_t)size * sizeof *keep),
-                *r = df_alloc((size_t)size * sizeof *r), e = 2e-3f;
+                *r = df_alloc((size_t)size * sizeof *r),
+                e = n.network.window ? 2e-4f : 2e-3f; // ReLU has corners
           memcpy(keep, item->value, (size_t)size * sizeof *keep);
           df_random_normal(&(df_random){.seed = 9, .token = (uint32_t)p, .purpose = DF_RANDOM_TEST},
                            size, r);
@@ -316,6 +377,18 @@ TEST(sizes_out_of_range_are_refused_by_name) {
        "gru_layers"},
       {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"initial\": \"encoded\"}",
        "observation_size"},
+      {"{\"kind\": \"transformer\", \"layers\": 1, \"heads\": 1, \"window\": 4}", "network_size"},
+      {"{\"kind\": \"transformer\", \"network_size\": 10, \"layers\": 1, \"heads\": 1, \"window\": 4}",
+       "network_size"},
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 3, \"window\": 4}",
+       "heads"},
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2}", "window"},
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": 4, "
+       "\"latent_size\": 3}",
+       "latent_size"},
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": 4, "
+       "\"causal\": false, \"stop_head\": true}",
+       "stop_head"},
       {"[]", "denoiser"},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
