@@ -1,4 +1,4 @@
-// Speed of the kernels: bench_kernels [int8|elementwise] [table ...] [m,k,n ...]; kernels/README.md has the commands and a
+// Speed of the kernels: bench_kernels [int8|attention|elementwise] [table ...] [m,k,n ...]; kernels/README.md has the commands and a
 // result. Without tables all, without shapes those of main and the elementwise functions.
 //
 // Matrix products in GFLOP/s and as a share of a limit that is measured before and after each, with the
@@ -308,6 +308,80 @@ static void int8_products(void) {
   }
 }
 
+// Attention of a layer of C columns to T rows: one row more, that sees all T; T rows, each of which sees those before
+// it; the derivative of that. GFLOP/s, as a share of multiply-adds in registers, and the time beside that of the layer's
+// linear maps, 12 C^2 multiply-adds for each row (of the derivative: 24 C^2).
+static void attend(const df_kernels *K, const df_query *p, int first, int rows, const float *values,
+                   const float *dy, float *d) {
+  df_query q = *p;
+  const ptrdiff_t cols = p->heads * p->size;
+  for (q.self = q.seen = first; q.self < first + rows; q.self++, q.seen++) {
+    q.row = p->row + q.self * 3 * cols;
+    q.y = p->y + q.self * cols;
+    if (dy)
+      K->attention_grad(&q, values, dy + q.self * cols, d, 3 * cols);
+    else
+      K->attention(&q);
+  }
+}
+
+static void attention(void) {
+  static const int shapes[][3] = {{60, 128, 4}, {60, 512, 8}, {250, 256, 8}};
+  static const char *const names[] = {"one row more", "all rows", "derivative"};
+  printf("\nattention        T     C heads");
+  for (int t = 0; t < table_count; t++) printf("  %10s limit  of layer", tables[t]->name);
+  printf("\n");
+  for (int s = 0; s < COUNT(shapes) * COUNT(names); s++) {
+    const int *shape = shapes[s / COUNT(names)], what = s % COUNT(names);
+    const int T = shape[0], cols = shape[1], heads = shape[2], row = df_keys_row(T + 1);
+    const int rows = what ? T : 1, first = what ? 0 : T;
+    const size_t n = (size_t)(T + 1) * (size_t)cols;
+    float *qkv = numbers(3 * n), *turned = numbers((size_t)row * (size_t)cols);
+    float *y = numbers(n), *d = numbers(3 * n), *b = numbers((size_t)(12 * cols * cols));
+    float *c = numbers((size_t)(12 * rows * cols));
+    const float *dy = what == 2 ? y : NULL;
+    const df_query p = {heads, cols / heads, 0, 0, qkv, turned, row, qkv + 2 * cols, 3 * cols, y};
+    printf("%-14s%4d  %4d  %4d", names[what], T, cols, heads);
+    for (int t = 0; t < table_count; t++) {
+      const df_kernels *K = tables[t];
+      float *packed = df_alloc(K->packed_size(12 * cols, cols) * sizeof(float));
+      K->pack(12 * cols, cols, b, 12 * cols, 1, packed);
+      const df_matmul linear = {.m = rows,
+                                .n = 12 * cols,
+                                .k = cols,
+                                .a = qkv,
+                                .a_row = cols,
+                                .a_col = 1,
+                                .b = packed,
+                                .act = -1,
+                                .c = c,
+                                .c_row = 12 * cols};
+      double speed[ROUNDS], share[ROUNDS], of_layer[ROUNDS];
+      // keys that a row is multiplied with, and as many values; the derivative has 5 such products
+      const double keys = what ? 0.5 * T * (T + 1) : T + 1;
+      const double operations = (what == 2 ? 5 : 2) * 2 * keys * cols;
+      for (int r = 0; r < ROUNDS; r++) {
+        double seconds, layer;
+        if (r == 0) WARM(attend(K, &p, first, rows, turned, dy, d));
+        const double before = limit_now(K, 2, 0, 0, NULL);
+        TIMED(seconds, attend(K, &p, first, rows, turned, dy, d));
+        const double after = limit_now(K, 2, 0, 0, NULL);
+        TIMED(layer, K->matmul(&linear));
+        if (what == 2) layer *= 2;
+        speed[r] = operations / seconds * 1e-9;
+        share[r] = speed[r] / (0.5 * (before + after));
+        of_layer[r] = seconds / (seconds + layer);
+      }
+      printf("  %10.1f  %3.0f%%      %3.0f%%", median(speed), 100 * median(share),
+             100 * median(of_layer));
+      df_free(packed);
+    }
+    printf("\n");
+    fflush(stdout);
+    df_free(qkv), df_free(turned), df_free(y), df_free(d), df_free(b), df_free(c);
+  }
+}
+
 enum { ROWS = 64, COLS = 256, ELEMENTS = ROWS * COLS };
 
 static void elementwise(void) {
@@ -363,6 +437,7 @@ static void elementwise(void) {
 int main(int count, char **arguments) {
   void (*const part)(void) = count < 2                              ? NULL
                              : !strcmp(arguments[1], "int8")        ? int8_products
+                             : !strcmp(arguments[1], "attention")   ? attention
                              : !strcmp(arguments[1], "elementwise") ? elementwise
                                                                     : NULL;
   if (part) count--, arguments++;
@@ -410,6 +485,7 @@ int main(int count, char **arguments) {
   products("one row", false, COUNT(one), one);
   products("C += A^T B (gradient of weights; B packed before each)", true, COUNT(weights), weights);
   int8_products();
+  attention();
   elementwise();
 }
 #endif

@@ -940,6 +940,107 @@ TEST(gradients_of_normalisations_and_softmax_are_derivatives) {
   }
 }
 
+// ---- Attention -----------------------------------------------------------------------------------
+
+// The rows of a sequence, and its keys and values transposed, as attention wants them. What no row may look at is NaN.
+typedef struct sequence {
+  matrix qkv, keys, values; // (rows,3C), (C,keys_row), (C,keys_row)
+} sequence;
+
+static sequence random_sequence(int rows, int cols, int wider, float scale) {
+  const int row = df_keys_row(rows);
+  sequence s = {random_matrix(rows, 3 * cols, wider, scale), random_matrix(cols, row, 0, 1),
+                random_matrix(cols, row, 0, 1)};
+  for (int c = 0; c < cols; c++)
+    for (int j = 0; j < row; j++) {
+      const float *from = s.qkv.x + j * s.qkv.row + cols + c;
+      s.keys.x[c * row + j] = j < rows ? from[0] : NAN;
+      s.values.x[c * row + j] = j < rows ? from[cols] : NAN;
+    }
+  return s;
+}
+
+static df_query query(const sequence *s, int heads, int self, int seen, float *y) {
+  const int cols = s->keys.rows;
+  return (df_query){
+      heads,       cols / heads,        self,       seen, s->qkv.x + self * s->qkv.row, s->keys.x,
+      s->keys.row, s->qkv.x + 2 * cols, s->qkv.row, y};
+}
+
+TEST(attention_agrees_with_the_reference) {
+  static const int sizes[] = {1, 3, 4, 7, 12, 16, 19, 32, 35, 64, 77};
+  EACH_TABLE(K)
+  for (int s = 0; s < COUNT(sizes); s++)
+    for (int seen = 0; seen <= 200; seen += seen < 20 ? 1 : seen < 70 ? 7 : 43)
+      for (int where = 0; where < 3;
+           where++) { // the row behind those seen, further on, and amid them
+        const int heads = 1 + (seen + s) % 5, cols = heads * sizes[s], wider = seen % 2 ? 3 : 0;
+        const int self = where == 0 ? seen : where == 1 ? seen + 3 : seen / 2;
+        if (where == 2 && !seen) continue;
+        const float scale = seen % 3 ? 1 : 4;
+        DURING("%s, %d heads of %d, row %d sees %d, scale %g", K->name, heads, sizes[s], self, seen,
+               (double)scale);
+        sequence q = random_sequence(self < seen ? seen : self + 1, cols, wider, scale);
+        matrix y = random_matrix(1, cols, 0, 1), y0 = copy_of(y), dy = random_matrix(1, cols, 0, 1);
+        matrix d = random_matrix(q.qkv.rows, 3 * cols, wider, 1), d0 = copy_of(d);
+        df_query p = query(&q, heads, self, seen, y.x), p0 = p;
+        p0.y = y0.x;
+        K->attention(&p);
+        reference()->attention(&p0);
+        check_matrix(&y, &y0, 4e-6 * (double)scale, 0);
+        K->attention_grad(&p, q.values.x, dy.x, d.x, d.row);
+        reference()->attention_grad(&p0, q.values.x, dy.x, d0.x, d0.row);
+        check_matrix(&d, &d0, 1e-5 * (double)(scale * scale), 0);
+        // A row that is not seen is nobody's business.
+        for (int i = seen; i < q.qkv.rows; i++)
+          for (int c = 0; c < q.qkv.cols && i != self; c++) {
+            q.qkv.x[i * q.qkv.row + c] = NAN;
+            q.keys.x[c / 3 * q.keys.row + i] = NAN;
+          }
+        p.y = y0.x;
+        K->attention(&p);
+        CHECK(same_bits(y0.x, y.x, cols));
+        FREE(q.qkv, q.keys, q.values, y, y0, dy, d, d0);
+      }
+}
+
+// One score above all others, by more than float32 can count in e^x, before, in and behind the first block
+TEST(attention_can_be_to_one_row_alone) {
+  enum { N = 150, HEADS = 2, SIZE = 5, C = HEADS * SIZE };
+  EACH_TABLE(K)
+  for (int to = 0; to < N; to += 37) {
+    DURING("%s, row %d", K->name, to);
+    sequence s = random_sequence(N + 1, C, 0, 1);
+    for (int c = 0; c < C; c++) {
+      s.qkv.x[N * s.qkv.row + c] = 300;
+      s.keys.x[c * s.keys.row + to] = 300;
+    }
+    float y[C];
+    const df_query p = query(&s, HEADS, N, N, y);
+    K->attention(&p);
+    CHECK(same_bits(y, s.qkv.x + to * s.qkv.row + 2 * C, C));
+    FREE(s.qkv, s.keys, s.values);
+  }
+}
+
+TEST(attention_keeps_nan_in_its_head) {
+  enum { N = 21, HEADS = 3, SIZE = 4, C = HEADS * SIZE };
+  EACH_TABLE(K)
+  for (int what = 0; what < 4; what++) { // in a query, a key, a value, and the row's own value
+    DURING("%s, %d", K->name, what);
+    sequence s = random_sequence(N + 1, C, 0, 1);
+    if (what == 0) s.qkv.x[N * s.qkv.row + SIZE + 1] = NAN;
+    if (what == 1) s.keys.x[(SIZE + 1) * s.keys.row + 20] = NAN;
+    if (what == 2) s.qkv.x[7 * s.qkv.row + 2 * C + SIZE + 1] = NAN;
+    if (what == 3) s.qkv.x[N * s.qkv.row + 2 * C + SIZE + 1] = NAN;
+    float y[C];
+    const df_query p = query(&s, HEADS, N, N, y);
+    K->attention(&p);
+    for (int c = 0; c < C; c++) CHECK(isnan(y[c]) == (what < 2 ? c / SIZE == 1 : c == SIZE + 1));
+    FREE(s.qkv, s.keys, s.values);
+  }
+}
+
 // ---- GRU -----------------------------------------------------------------------------------------
 
 TEST(gru_agrees_with_the_reference) {
