@@ -54,6 +54,9 @@ void df_loader_free(df_loader *loader); // NULL is fine
 void df_model_free(df_model *model);
 // config.json as text; lives as long as the model.
 const char *df_model_config(const df_model *model);
+// How the file held the weights: "f32", "f16", "bf16" or "int8" (matrices as whole numbers with a scale for each row).
+// In memory they are float32.
+const char *df_model_format(const df_model *model);
 size_t df_model_parameters(const df_model *model); // numbers
 size_t df_model_bytes(const df_model *model);      // memory held
 
