@@ -118,8 +118,8 @@ df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *va
 // before the token is first visited.
 df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const float *values,
                                df_error *error);
-// The observation (O, network units) that the initial latent is encoded from, if the model has such
-// an encoder.
+// The observation (O) that the initial latent is encoded from, if the model has such an encoder. Data units if the
+// config's "observation" tells them, else network units.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
