@@ -54,6 +54,9 @@ void df_loader_free(df_loader *loader); // NULL is fine
 void df_model_free(df_model *model);
 // config.json as text; lives as long as the model.
 const char *df_model_config(const df_model *model);
+// How the file held the weights: "f32", "f16", "bf16" or "int8" (matrices as whole numbers with a scale for each row).
+// In memory they are float32.
+const char *df_model_format(const df_model *model);
 size_t df_model_parameters(const df_model *model); // numbers
 size_t df_model_bytes(const df_model *model);      // memory held
 
@@ -115,8 +118,8 @@ df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *va
 // before the token is first visited.
 df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const float *values,
                                df_error *error);
-// The observation (O, network units) that the initial latent is encoded from, if the model has such
-// an encoder.
+// The observation (O) that the initial latent is encoded from, if the model has such an encoder. Data units if the
+// config's "observation" tells them, else network units.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.

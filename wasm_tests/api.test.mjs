@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DfError, features, levelTable, loadModel } from '../web/dist/index.js';
 import { allRows, copyRow, tiny, ways } from './helpers.mjs';
-import { conditioned, endless, parameterShapes, strokes, tinyModel } from './tiny.mjs';
+import { conditioned, endless, observing, parameterShapes, strokes, tinyModel } from './tiny.mjs';
 
 for (const [way, options] of Object.entries(ways)) {
   describe(way, () => {
@@ -283,6 +283,25 @@ for (const [way, options] of Object.entries(ways)) {
       for (let token = 0; token < 4; token++) apart.condition(token, [token + 1]);
       apart.observe([0.1, 0.2, 0.3], { sequence: 0 }).observe([0.1, 0.2, 0.3], { sequence: 1 });
       assert.deepEqual((await apart.run()).tokens.slice(), base);
+    });
+
+    test('an observation in data units', async (t) => {
+      const run = async (config, seen) => {
+        const model = await tiny(t, options, config);
+        const sampler = model.sampler({ length: 4, conditions: [1, 2, 3, 4] }).observe(seen);
+        return [model.observationFields, (await sampler.run()).tokens.slice()];
+      };
+      const [none, base] = await run(conditioned, [-0.5, 0.25, 3]);
+      const [fields, tokens] = await run(observing, [0, 0.25, 1.5]);
+      const [, named] = await run(observing, [{ v: 1.5, x: 0, y: 0.25 }]);
+      assert.deepEqual(none, []);
+      assert.deepEqual(fields, [
+        { name: 'x', mean: 1, std: 2 },
+        { name: 'y', mean: 0, std: 1 },
+        { name: 'v', mean: 0, std: 0.5 },
+      ]);
+      assert.deepEqual(tokens, base);
+      assert.deepEqual(named, base);
     });
 
     test('options change what they say', async (t) => {

@@ -52,6 +52,12 @@ export const conditioned = {
   sampling: { schedule: 'autoregressive', steps: 5, max_tokens: 4 },
 };
 
+/** The same with an observation in data units. */
+export const observing = {
+  ...conditioned,
+  observation: { fields: [{ name: 'x', mean: 1, std: 2 }, { name: 'y' }, { name: 'v', std: 0.5 }] },
+};
+
 /** Name and shape of all parameters of an RNN with mlp_layers 1, as in src/denoisers/rnn.c. */
 export function parameterShapes({ denoiser: net, tokens, condition }) {
   const Z = net.latent_size;

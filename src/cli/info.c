@@ -70,6 +70,13 @@ static void print_text(const facts *f) {
     if (c->fields[i].binary) printf(", binary, 1 above %.4g", (double)c->fields[i].threshold);
     printf("\n");
   }
+  for (int i = 0; c->observation && i < n->observation_size; i++)
+    printf("%-12s%s: mean %.4g, standard deviation %.4g\n", i ? "" : "observation",
+           c->observation[i].name, (double)c->observation[i].mean, (double)c->observation[i].std);
+  if (n->observation_size && !c->observation)
+    printf("observation %d numbers, in network units\n", n->observation_size);
+  const df_json *view = df_json_at(df_json_at(c->json, "view"), "kind");
+  if (view && view->kind == DF_JSON_STRING) printf("view        %s\n", view->string);
   sampling_text(&f->sampler, b, sizeof b);
   printf("sampling    %s, at most %d tokens\n", b, c->sampling.max_tokens);
   if (c->sampling.fitted_grid.levels)
@@ -79,6 +86,7 @@ static void print_text(const facts *f) {
 
   bytes_text((double)df_model_bytes(f->m->model), a, sizeof a);
   bytes_text((double)f->sampler_bytes, b, sizeof b);
+  printf("weights     %s in the file\n", df_model_format(f->m->model));
   printf("memory      model %s, sampler %s for each sequence\n", a, b);
   printf("program     forcing %s, %s kernels, %d cores\n\n", df_version(), df_isa(),
          df_threads_cores());
@@ -117,6 +125,7 @@ static df_status print_json(const facts *f, df_error *error) {
   df_json_put(&w, "config", f->m->config.json);
   sampling_write(&f->sampler, &w, "sampling");
   df_json_put_number(&w, "max_tokens", f->m->config.sampling.max_tokens);
+  df_json_put_string(&w, "weights", df_model_format(f->m->model));
   df_json_put_number(&w, "rows", f->rows);
   df_json_put_number(&w, "passes", f->cells);
   df_json_put_number(&w, "model_bytes", (double)df_model_bytes(f->m->model));
@@ -158,8 +167,9 @@ int cli_info(int argc, char **argv) {
       .name = "info",
       .arguments = "MODEL",
       .about = "Says what a model file (a .safetensors file, or the folder of a model.safetensors) "
-               "holds: its network, noise schedule, token layout and sampling defaults, each "
-               "tensor with its type, shape and size, and what it needs when it runs: memory of "
+               "holds: its network, noise schedule, token layout and sampling defaults, the "
+               "format of its weights, each tensor with its type, shape and size, and what it "
+               "needs when it runs: memory of "
                "the model and of a sampler with one sequence of the greatest length, and the "
                "network passes that such a sequence takes.\n\n"
                "Exit codes: 0 done, 1 the file cannot be read or is no model (the reason is "

@@ -183,7 +183,9 @@ int cli_sample(int argc, char **argv) {
        "E) for each sequence its own.",
        CLI_TEXT, &o.condition},
       {"--observe", "FILE",
-       "The observation that a model starts from, if it takes one: .npy of shape (O) or (N, O).",
+       "The observation that a model starts from, if it takes one: .npy of shape (O) or (N, O), "
+       "in data units if the model's config tells them (`forcing info`), else as the network "
+       "takes it.",
        CLI_TEXT, &o.observe},
       SAMPLING_OPTIONS(s),
   };

@@ -61,11 +61,6 @@ df_status df_network_read(df_network *net, const df_json *object, df_error *erro
       (status = df_json_get_enum(object, "initial", initial_names, 3, &initial, error)))
     return status;
   net->initial = (df_initial)initial;
-  if ((net->initial == DF_INITIAL_ENCODED) != (net->observation_size > 0))
-    return df_fail(
-        error, DF_BAD_CONFIG,
-        "denoiser.observation_size: expected a size exactly if initial is \"encoded\", found %d",
-        net->observation_size);
   return DF_OK;
 }
 

@@ -29,6 +29,12 @@ static df_status check(df_network *net, df_error *error) {
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.latent_size: expected a multiple of gru_layers = %d, found %d", layers,
                    net->latent_size);
+  // Not before: it may follow from the fields of the observation.
+  if ((net->initial == DF_INITIAL_ENCODED) != (net->observation_size > 0))
+    return df_fail(
+        error, DF_BAD_CONFIG,
+        "denoiser.observation_size: expected a size exactly if initial is \"encoded\", found %d",
+        net->observation_size);
   return DF_OK;
 }
 

@@ -64,11 +64,14 @@ static df_status read_diffusion(df_config *c, const df_json *object, df_error *e
   return DF_OK;
 }
 
-static df_status read_field(df_field *field, const df_json *object, df_error *error) {
-  static const char *const keys[] = {"name", "mean", "std", "step", "binary", "threshold"};
+// The keys of a field. Those of an observation have the first ones only.
+static const char *const field_keys[] = {"name", "mean", "std", "step", "binary", "threshold"};
+enum { TOKEN_KEYS = 6, OBSERVATION_KEYS = 3 };
+
+static df_status read_field(df_field *field, const df_json *object, int keys, df_error *error) {
   if (object->kind != DF_JSON_OBJECT) return df_fail(error, DF_BAD_CONFIG, "expected an object");
   *field = (df_field){.mean = 0, .std = 1, .threshold = 0.5f};
-  TRY(df_json_only(object, keys, 6, error));
+  TRY(df_json_only(object, field_keys, keys, error));
   TRY(require(object, "name", error));
   TRY(df_json_get_string(object, "name", &field->name, error));
   TRY(get_float(object, "mean", -1e30, 1e30, &field->mean, error));
@@ -78,28 +81,34 @@ static df_status read_field(df_field *field, const df_json *object, df_error *er
   return get_float(object, "threshold", -1e30, 1e30, &field->threshold, error);
 }
 
+// The array object.fields.
+static df_status read_fields(df_config *c, const df_json *object, int keys, df_field **out,
+                             int *count, df_error *error) {
+  TRY(require(object, "fields", error));
+  const df_json *fields = df_json_at(object, "fields");
+  if (fields->kind != DF_JSON_ARRAY || fields->length < 1 || fields->length > MAX_FIELDS)
+    return df_fail(error, DF_BAD_CONFIG,
+                   "%s.fields: expected an array of 1 to %d objects, found %d", object->key,
+                   MAX_FIELDS, fields->kind == DF_JSON_ARRAY ? fields->length : 0);
+  *count = fields->length;
+  *out = df_arena_alloc(&c->arena, (size_t)*count * sizeof **out);
+  if (!*out) return df_fail(error, DF_NO_MEMORY, "no memory for the config");
+  int i = 0;
+  for (const df_json *item = fields->first; item; item = item->next, i++) {
+    df_error inner = {0};
+    if (read_field(&(*out)[i], item, keys, &inner))
+      return df_fail(error, DF_BAD_CONFIG, "%s.fields[%d]: %s", object->key, i, inner.message);
+  }
+  return DF_OK;
+}
+
 static df_status read_tokens(df_config *c, const df_json *object, df_error *error) {
   static const char *const keys[] = {"frame_stack", "present", "fields"};
   TRY(df_json_only(object, keys, 3, error));
   c->frame_stack = 1;
   TRY(df_json_get_int(object, "frame_stack", 1, 4096, &c->frame_stack, error));
   TRY(df_json_get_bool(object, "present", &c->present, error));
-  TRY(require(object, "fields", error));
-  const df_json *fields = df_json_at(object, "fields");
-  if (fields->kind != DF_JSON_ARRAY || fields->length < 1 || fields->length > MAX_FIELDS)
-    return df_fail(error, DF_BAD_CONFIG,
-                   "tokens.fields: expected an array of 1 to %d objects, found %d", MAX_FIELDS,
-                   fields->kind == DF_JSON_ARRAY ? fields->length : 0);
-  c->field_count = fields->length;
-  c->fields = df_arena_alloc(&c->arena, (size_t)c->field_count * sizeof *c->fields);
-  if (!c->fields) return df_fail(error, DF_NO_MEMORY, "no memory for the config");
-  int i = 0;
-  for (const df_json *item = fields->first; item; item = item->next, i++) {
-    df_error inner = {0};
-    if (read_field(&c->fields[i], item, &inner))
-      return df_fail(error, DF_BAD_CONFIG, "tokens.fields[%d]: %s", i, inner.message);
-  }
-  return DF_OK;
+  return read_fields(c, object, TOKEN_KEYS, &c->fields, &c->field_count, error);
 }
 
 // Number of condition fields of a frame.
@@ -180,15 +189,29 @@ static df_status derive(int *size, int64_t value, const char *key, const char *h
   return DF_OK;
 }
 
+static df_status read_observation(df_config *c, const df_json *object, df_error *error) {
+  static const char *const keys[] = {"fields"};
+  int count;
+  if (c->network.initial != DF_INITIAL_ENCODED)
+    return df_fail(error, DF_BAD_CONFIG,
+                   "observation: it has no use, as denoiser.initial is not \"encoded\"");
+  TRY(df_json_only(object, keys, 1, error));
+  TRY(read_fields(c, object, OBSERVATION_KEYS, &c->observation, &count, error));
+  return derive(&c->network.observation_size, count, "denoiser.observation_size",
+                "the fields of the observation", error);
+}
+
 static df_status read_config(df_config *c, const char *text, size_t size, df_error *error) {
-  static const char *const keys[] = {"format",    "name",   "description", "license",  "denoiser",
-                                     "diffusion", "tokens", "condition",   "sampling", "training"};
+  static const char *const keys[] = {"format",      "name",      "description", "license",
+                                     "denoiser",    "diffusion", "tokens",      "condition",
+                                     "observation", "view",      "sampling",    "training"};
   df_error inner = {0};
   df_status status = df_json_parse(&c->json, &c->arena, text, size, &inner);
   if (status)
     return df_fail(error, status == DF_NO_MEMORY ? status : DF_BAD_CONFIG, "config: %s",
                    inner.message);
-  const df_json *root = c->json, *denoiser, *diffusion, *tokens, *condition, *sampling;
+  const df_json *root = c->json, *denoiser, *diffusion, *tokens, *condition, *observation, *view,
+                *sampling;
   if (root->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_CONFIG, "config: expected an object");
 
@@ -205,6 +228,8 @@ static df_status read_config(df_config *c, const char *text, size_t size, df_err
   TRY(section(root, "diffusion", false, &diffusion, error));
   TRY(section(root, "tokens", false, &tokens, error));
   TRY(section(root, "condition", true, &condition, error));
+  TRY(section(root, "observation", true, &observation, error));
+  TRY(section(root, "view", true, &view, error));
   TRY(section(root, "sampling", true, &sampling, error));
 
   int conditions;
@@ -217,6 +242,7 @@ static df_status read_config(df_config *c, const char *text, size_t size, df_err
              "denoiser.token_size", "frame_stack times the fields of a frame", error));
   TRY(derive(&c->network.condition_size, (int64_t)c->frame_stack * conditions,
              "denoiser.condition_size", "frame_stack times the condition fields", error));
+  if (observation) TRY(read_observation(c, observation, error));
   return c->network.denoiser->check(&c->network, error);
 }
 
@@ -288,4 +314,10 @@ int df_config_decode(const df_config *c, const float *token, float *frames) {
     if (c->present && *token++ < 0 && count == c->frame_stack) count = f;
   }
   return count;
+}
+
+void df_config_observe(const df_config *c, const float *values, float *observation) {
+  for (int i = 0; i < c->network.observation_size; i++)
+    observation[i] =
+        c->observation ? (values[i] - c->observation[i].mean) / c->observation[i].std : values[i];
 }

@@ -27,17 +27,21 @@ typedef struct df_field {
 //   "tokens": {"frame_stack": 4, "present": false,
 //              "fields": [{"name": "dx", "mean": 0, "std": 20}, ...]},
 //   "condition": {"fields": ["..."]},
+//   "observation": {"fields": [{"name": "x", "mean": 0, "std": 3}, ...]},
+//   "view": {"kind": "strokes", ...},                                           for viewers only
 //   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0,
 //                "stabilization": 0, "grid": "fitted", "fitted_grid": [0, 31.5, ..., 1000],
 //                "max_tokens": 20},
 //   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}    informative
 // }
-// "name", "description", "license", "condition", "sampling" and "training" may be missing, and so
+// "name", "description", "license", "condition", "observation", "view", "sampling" and "training" may be missing, and so
 // may every key with a default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary
 // false, threshold 0.5, condition none, sampling pyramid, 50 steps, uncertainty 1, eta 0,
 // stabilization 0, grid uniform, 64 tokens. "fitted_grid" has the levels at equal shares of the
 // way (df_warp); the grid "fitted" needs it. Other keys are errors. The sizes of a token and of its condition
-// follow from "tokens" and "condition"; "denoiser" may repeat them and must then agree.
+// follow from "tokens" and "condition"; "denoiser" may repeat them and must then agree. "observation" names the
+// numbers that an initial latent is encoded from ("initial": "encoded") and gives denoiser.observation_size; without it
+// they are network units.
 // A token is frame_stack frames side by side, a frame is its fields (C of them). With "present"
 // every frame has one field more at its end, +1 for a real frame and -1 for padding behind the last
 // one, so that a sequence can end inside a token; it is not shown to users, who get the number of
@@ -55,6 +59,7 @@ typedef struct df_config {
   bool present;
   int field_count; // C
   df_field *fields;
+  df_field *observation; // (network.observation_size) name, mean and std; NULL: network units
   struct df_sampling {
     df_schedule schedule;
     int steps, stabilization, max_tokens;
@@ -76,5 +81,7 @@ char *df_config_with_sampling(const df_config *config, const struct df_sampling 
 // field is below 0. Binary fields stay continuous.
 void df_config_encode(const df_config *config, const float *frames, int count, float *token);
 int df_config_decode(const df_config *config, const float *token, float *frames);
+// An observation (O) from data units, if the config tells them, to network units.
+void df_config_observe(const df_config *config, const float *values, float *observation);
 
 #endif

@@ -60,7 +60,7 @@ struct df_sampler {
   int64_t *exists;    // (B) tokens that are certain to exist
   int *start;         // (B) attention: the first token in memory that the network sees
   float *z0;          // (B, Z) latent before the first token in memory
-  float *observation; // (B, O)
+  float *observation; // (B, O) network units
   bool *observed;
   float *z_given; // (B, Z) test hook
   bool *z_is_given;

@@ -495,7 +495,7 @@ df_status df_sampler_observe(df_sampler *s, int b, const float *values, df_error
       (status = check_sequence(s, b, error)) ||
       (status = check_values(values, (size_t)s->O, "observation", error)))
     return status;
-  memcpy(s->observation + (size_t)b * (size_t)s->O, values, (size_t)s->O * sizeof *values);
+  df_config_observe(&s->model->config, values, s->observation + (size_t)b * (size_t)s->O);
   s->observed[b] = true;
   return DF_OK;
 }

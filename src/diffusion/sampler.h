@@ -9,7 +9,8 @@ struct df_model {
   df_config config;
   df_noise noise;
   df_params params;
-  char *text; // config.json
+  char *text;         // config.json
+  const char *format; // of the weights in the file, df_model_format
 };
 
 // For tests that follow the reference: before the first step, replaces the noise that token t

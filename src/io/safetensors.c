@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -324,10 +325,15 @@ uint16_t df_f32_to_f16(float f) {
 
 static df_status check_tensor(const df_tensor_out *t, size_t *count, df_error *error) {
   if (!t->name) return df_fail(error, DF_BAD_ARGUMENT, "a tensor without a name");
-  if (t->dtype != DF_F32 && t->dtype != DF_F16 && t->dtype != DF_BF16 && t->dtype != DF_I64)
+  if (t->dtype != DF_F32 && t->dtype != DF_F16 && t->dtype != DF_BF16 && t->dtype != DF_I64 &&
+      t->dtype != DF_I8)
     return df_fail(error, DF_NOT_SUPPORTED,
-                   "tensor \"%s\": expected F32, F16, BF16 or I64 to write, found %s", t->name,
+                   "tensor \"%s\": expected F32, F16, BF16, I64 or I8 to write, found %s", t->name,
                    df_dtype_name(t->dtype));
+  if (t->dtype == DF_I8 && t->dims != 2)
+    return df_fail(error, DF_NOT_SUPPORTED,
+                   "tensor \"%s\": expected a matrix to write as I8, found %d dimensions", t->name,
+                   t->dims);
   bool fits = t->dims >= 0 && t->dims <= DF_MAX_DIMS;
   *count = 1;
   for (int i = 0; fits && i < t->dims; i++)
@@ -375,12 +381,34 @@ static df_status write_header(df_json_writer *w, const df_tensor_out *tensors, i
                      t->name);
     put_entry(w, t->name, t->dtype, t->dims, t->shape, at, end);
     at = end;
+    if (t->dtype == DF_I8) {
+      char scale[512];
+      if (snprintf(scale, sizeof scale, "%s" DF_SCALE_SUFFIX, t->name) >= (int)sizeof scale)
+        return df_fail(error, DF_BAD_ARGUMENT, "tensor \"%s\": the name is too long", t->name);
+      end = at + (size_t)t->shape[0] * sizeof(float);
+      put_entry(w, scale, DF_F32, 1, t->shape, at, end);
+      at = end;
+    }
   }
   df_json_object_end(w);
   *data_size = at;
   return w->failed
              ? df_fail(error, DF_NO_MEMORY, "out of memory for the header of %d tensors", count)
              : DF_OK;
+}
+
+// The rows of a matrix in 8 bits, and their scales behind them.
+static char *store_bytes(char *to, const float *from, size_t rows, size_t cols) {
+  char *scales = to + rows * cols;
+  for (size_t i = 0; i < rows; i++, from += cols) {
+    float most = 0;
+    for (size_t j = 0; j < cols; j++) most = fmaxf(most, fabsf(from[j]));
+    const float scale = most / 127;
+    memcpy(scales + i * sizeof scale, &scale, sizeof scale);
+    for (size_t j = 0; j < cols; j++)
+      *to++ = (char)(int8_t)(scale > 0 ? fmaxf(-127, fminf(127, rintf(from[j] / scale))) : 0);
+  }
+  return scales + rows * sizeof(float);
 }
 
 // Stores the elements of a tensor at `to`; returns where the next one goes.
@@ -392,6 +420,7 @@ static char *store(char *to, const df_tensor_out *t) {
     return to + count * size;
   }
   const float *from = t->data;
+  if (t->dtype == DF_I8) return store_bytes(to, from, (size_t)t->shape[0], (size_t)t->shape[1]);
   for (size_t i = 0; i < count; i++, to += size) {
     uint16_t half = t->dtype == DF_F16 ? df_f32_to_f16(from[i]) : df_f32_to_bf16(from[i]);
     memcpy(to, &half, size);

@@ -65,14 +65,19 @@ df_status df_view_ints(const df_view *view, size_t begin, size_t count, int64_t 
 const char *df_dtype_name(df_dtype dtype);
 size_t df_dtype_size(df_dtype dtype);
 
-// Writing. Tensors are stored in the given order, data in the given dtype (F32 or F16 from float32 input;
-// I64 from int64 input), header padded to 8 bytes.
+// A matrix NAME in 8 bits has a vector NAME.scale (F32, one number per row) beside it: value = number times scale of
+// its row.
+#define DF_SCALE_SUFFIX ".scale"
+
+// Writing. Tensors are stored in the given order, data in the given dtype (F32, F16, BF16 or I8 from float32 input;
+// I64 from int64 input), header padded to 8 bytes. I8 is for matrices; NAME.scale is written behind NAME. There
+// scale = max |row| / 127, and the numbers are value / scale rounded to the nearest, halves to even.
 typedef struct df_tensor_out {
   const char *name;
   df_dtype dtype;
   int dims;
   int64_t shape[DF_MAX_DIMS];
-  const void *data; // float32 for F32, F16, BF16; int64_t for I64
+  const void *data; // float32 for F32, F16, BF16, I8; int64_t for I64
 } df_tensor_out;
 
 // The whole file as one block (*bytes, df_free it). meta: key, value, key, value, ..., NULL.

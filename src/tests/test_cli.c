@@ -261,6 +261,24 @@ TEST(info_says_what_the_file_holds) {
   df_arena_free(&arena);
 }
 
+TEST(info_says_how_a_model_is_observed_and_viewed) {
+  REQUIRE(ready());
+  REQUIRE(
+      write_model(in_folder("observing.safetensors"),
+                  "{\"format\": \"diffusion-forcing/1\", \"name\": \"seeing\","
+                  " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4,"
+                  "   \"initial\": \"encoded\"},"
+                  " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": "
+                  "\"cosine\"}, \"tokens\": {\"fields\": [{\"name\": \"x\"}]},"
+                  " \"observation\": {\"fields\": [{\"name\": \"height\", \"mean\": 3, \"std\": "
+                  "0.25}, {\"name\": \"speed\"}]}, \"view\": {\"kind\": \"lines\"}}"));
+  CHECK_INT(forcing("info DIR/observing.safetensors"), CLI_OK);
+  CHECK_CONTAINS(out, "observation height: mean 3, standard deviation 0.25");
+  CHECK_CONTAINS(out, "            speed: mean 0, standard deviation 1");
+  CHECK_CONTAINS(out, "view        lines");
+  CHECK_CONTAINS(out, "weights     f32 in the file");
+}
+
 // ---- sample ----
 
 TEST(a_sample_does_not_depend_on_batch_threads_and_count) {

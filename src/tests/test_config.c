@@ -192,6 +192,93 @@ TEST(sizes_that_are_repeated_may_agree) {
   df_config_free(&c);
 }
 
+#define OBSERVING(initial, more)                                                                   \
+  "{\"format\": \"diffusion-forcing/1\", \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8,"    \
+  " \"network_size\": 4" initial "}, \"diffusion\": {\"levels\": 30, \"objective\": \"eps\","      \
+  " \"schedule\": \"linear\"}, \"tokens\": {\"fields\": [{\"name\": \"x\"}]}" more "}"
+#define FIELDS                                                                                     \
+  ", \"observation\": {\"fields\": [{\"name\": \"x\", \"mean\": 2, \"std\": 4}, {\"name\": "       \
+  "\"y\"}]}"
+
+TEST(an_observation_is_named_and_in_data_units) {
+  static const char *const texts[] = {
+      OBSERVING(", \"initial\": \"encoded\"", FIELDS),
+      OBSERVING(", \"initial\": \"encoded\", \"observation_size\": 2", FIELDS),
+  };
+  const float values[2] = {10, -3}, network[2] = {2, -3};
+  float out[2];
+  df_config c;
+  for (int i = 0; i < 2; i++) {
+    REQUIRE(CHECK_OK(parse(&c, texts[i])));
+    CHECK_INT(c.network.observation_size, 2);
+    if (CHECK(c.observation != NULL)) {
+      CHECK_TEXT(c.observation[0].name, "x");
+      CHECK(c.observation[1].mean == 0 && c.observation[1].std == 1);
+    }
+    df_config_observe(&c, values, out);
+    CHECK_FLOATS(out, network, 2, 0);
+    df_config_free(&c);
+  }
+  // Without names they are what the network takes.
+  REQUIRE(
+      CHECK_OK(parse(&c, OBSERVING(", \"initial\": \"encoded\", \"observation_size\": 2", ""))));
+  CHECK(c.observation == NULL);
+  df_config_observe(&c, values, out);
+  CHECK_FLOATS(out, values, 2, 0);
+  df_config_free(&c);
+}
+
+TEST(a_wrong_observation_or_view_is_named) {
+  static const struct {
+    const char *text, *message;
+  } cases[] = {
+      {OBSERVING("", FIELDS), "observation: it has no use, as denoiser.initial is not \"encoded\""},
+      {OBSERVING(", \"initial\": \"encoded\", \"observation_size\": 3", FIELDS),
+       "denoiser.observation_size: expected 2 (the fields of the observation), found 3"},
+      {OBSERVING(", \"initial\": \"encoded\"", ""), "denoiser.observation_size: expected a size"},
+      {OBSERVING(", \"observation_size\": 2", ""), "denoiser.observation_size: expected a size"},
+      {OBSERVING(", \"initial\": \"encoded\"", ", \"observation\": {\"fields\": []}"),
+       "observation.fields: expected an array of 1 to 4096 objects, found 0"},
+      {OBSERVING(", \"initial\": \"encoded\"", ", \"observation\": {}"),
+       "observation.fields is missing"},
+      {OBSERVING(", \"initial\": \"encoded\"", ", \"observation\": [1]"),
+       "observation: expected an object"},
+      {OBSERVING(", \"initial\": \"encoded\"",
+                 ", \"observation\": {\"fields\": [{\"name\": \"x\", \"binary\": true}]}"),
+       "observation.fields[0]: unknown key \"binary\""},
+      {OBSERVING(", \"initial\": \"encoded\"",
+                 ", \"observation\": {\"fields\": [{\"name\": \"x\"}, {\"std\": 3}]}"),
+       "observation.fields[1]: name is missing"},
+      {OBSERVING(", \"initial\": \"encoded\"",
+                 ", \"observation\": {\"fields\": [{\"name\": \"x\", \"std\": 0}]}"),
+       "observation.fields[0]: std: expected a number"},
+      {OBSERVING("", ", \"view\": \"path\""), "view: expected an object"},
+  };
+  for (int i = 0; i < COUNT(cases); i++) {
+    df_config c;
+    DURING("case %d", i);
+    if (CHECK_STATUS(parse(&c, cases[i].text), DF_BAD_CONFIG))
+      CHECK_CONTAINS(test_error.message, cases[i].message);
+    df_config_free(&c);
+  }
+}
+
+TEST(what_is_for_viewers_is_kept_as_it_is) {
+  df_config c, again;
+  REQUIRE(CHECK_OK(parse(&c, OBSERVING(", \"initial\": \"encoded\"", FIELDS
+                                       ", \"view\": {\"kind\": \"path\", \"any\": [1, {}]}"))));
+  char *text = df_config_with_sampling(&c, &c.sampling);
+  if (CHECK(text != NULL) && CHECK_OK(parse(&again, text))) {
+    const df_json *view = df_json_at(again.json, "view");
+    CHECK_TEXT(df_json_at(view, "kind")->string, "path");
+    CHECK_INT(df_json_at(view, "any")->length, 2);
+    CHECK(again.observation && again.observation[0].std == 4);
+    df_config_free(&again);
+  }
+  df_free(text);
+  df_config_free(&c);
+}
+
 TEST(text_that_is_cut_anywhere_is_an_error) {
   for (size_t n = 0; n + 1 < sizeof full; n++) {
     df_config c;
@@ -203,6 +290,8 @@ TEST(text_that_is_cut_anywhere_is_an_error) {
 TEST(a_config_is_read_without_memory) {
   df_config c;
   CHECK_WITHOUT_MEMORY(parse(&c, full));
+  df_config_free(&c);
+  CHECK_WITHOUT_MEMORY(parse(&c, OBSERVING(", \"initial\": \"encoded\"", FIELDS)));
   df_config_free(&c);
 }
 

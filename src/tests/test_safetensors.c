@@ -76,6 +76,38 @@ TEST(what_is_written_is_read) {
   df_free(bytes);
 }
 
+TEST(a_matrix_is_written_in_8_bits_with_a_scale_for_each_row) {
+  static const float rows[4][3] = {
+      {127, -63.5f, 0.5f}, {0, 0, 0}, {-1.5f, 0.75f, 1}, {1e-44f, -1e-44f, 0}};
+  static const float scales[4] = {1, 0, 1.5f / 127, 1e-44f / 127};
+  // Halves to even; scales that underflow leave zeros.
+  static const int8_t numbers[4][3] = {{127, -64, 0}, {0, 0, 0}, {-127, 64, 85}, {0, 0, 0}};
+  const df_tensor_out out[] = {{"m", DF_I8, 2, {4, 3}, rows}, {"v", DF_F32, 1, {2}, weights}};
+  void *bytes = NULL;
+  size_t size;
+  df_safetensors file;
+  REQUIRE(CHECK_OK(df_safetensors_write(&bytes, &size, out, 2, NULL, &test_error)));
+  if (CHECK_OK(df_safetensors_open(&file, bytes, size, &test_error)) && CHECK_INT(file.count, 3)) {
+    const df_view *m = df_safetensors_find(&file, "m"), *s = df_safetensors_find(&file, "m.scale");
+    float found[4], back[2];
+    if (CHECK(m && s && m->dtype == DF_I8 && m->count == 12 && s->dtype == DF_F32 && s->dims == 1 &&
+              s->count == 4)) {
+      CHECK(!memcmp(m->data, numbers, sizeof numbers));
+      df_view_floats(s, 0, 4, found);
+      CHECK_FLOATS(found, scales, 4, 0);
+    }
+    df_view_floats(df_safetensors_find(&file, "v"), 0, 2, back);
+    CHECK_FLOATS(back, weights, 2, 0);
+    df_safetensors_close(&file);
+  }
+  df_free(bytes);
+  const df_tensor_out vector = {"v", DF_I8, 1, {2}, weights};
+  CHECK_STATUS(df_safetensors_write(&bytes, &size, &vector, 1, NULL, &test_error),
+               DF_NOT_SUPPORTED);
+  CHECK_TEXT(test_error.message,
+             "tensor \"v\": expected a matrix to write as I8, found 1 dimensions");
+}
+
 static df_status set_and_free(const void *bytes, size_t size) {
   void *out;
   size_t out_size;

@@ -1021,6 +1021,25 @@ TEST(the_initial_latent_comes_from_the_observation) {
       run_all(s);
       CHECK(memcmp(df_sampler_state(s)->values, first, 4 * sizeof(float)) != 0);
       CHECK_FLOATS(df_sampler_state(s)->values + 4, first + 4, 4, 0);
+      // The same two in data units
+      df_sampler_free(s);
+      df_field fields[3] = {{"x", 1, 2, 0, 0, 0}, {"y", 0, 1, 0, 0, 0}, {"v", -4, 0.5f, 0, 0, 0}};
+      float values[8];
+      const float scaled[2][3] = {{3, 2, -2.5f}, {-1, 0, 0.5f}};
+      m.config.observation = fields;
+      if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) {
+        for (int b = 0; b < 2; b++) CHECK_OK(df_sampler_observe(s, b, scaled[b], &test_error));
+        run_all(s);
+        memcpy(values, df_sampler_state(s)->values, sizeof values);
+        df_sampler_free(s);
+      }
+      m.config.observation = NULL;
+      if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) {
+        CHECK_OK(df_sampler_observe(s, 0, one, &test_error));
+        CHECK_OK(df_sampler_observe(s, 1, two, &test_error));
+        run_all(s);
+        CHECK_FLOATS(df_sampler_state(s)->values, values, 8, 0);
+      }
     }
   }
   df_sampler_free(s);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "diffusion/sampler.h"
 #include "tests/golden_model.h"
 #include "train/internal.h"
 
@@ -745,6 +746,42 @@ TEST(the_model_file_holds_what_sampling_needs) {
     }
   }
   df_config_free(&config);
+  df_safetensors_close(&file);
+  df_free(bytes);
+  place_close(&p);
+}
+
+TEST(a_model_file_of_8_bits_holds_small_matrices_and_vectors_as_they_are) {
+  place p;
+  place_open(&p);
+  run k = {0};
+  CHECK_OK(train(&p, "run", &k,
+                 (const char *const[]){"training.dtype=int8", "training.steps=1",
+                                       "model.denoiser.latent_size=128"},
+                 3));
+  char path[128];
+  void *bytes = NULL;
+  size_t size = 0;
+  df_safetensors file = {0};
+  df_model *model = NULL;
+  int large = 0;
+  snprintf(path, sizeof path, "%s/run/model.safetensors", p.folder);
+  if (CHECK_OK(df_file_read(&bytes, &size, path, &test_error)) &&
+      CHECK_OK(df_safetensors_open(&file, bytes, size, &test_error)) &&
+      CHECK_OK(df_model_open(&model, bytes, size, &test_error))) {
+    CHECK_TEXT(df_model_format(model), "int8");
+    for (int i = 0; i < model->params.count; i++) {
+      const df_param *param = model->params.items[i];
+      const bool is_large = param->dims == 2 && param->rows * param->cols >= DF_WEIGHTS_LEAST;
+      large += is_large;
+      DURING("%s", param->name);
+      const df_view *view = df_safetensors_find(&file, param->name);
+      if (CHECK(view != NULL)) CHECK_INT(view->dtype, is_large ? DF_I8 : DF_F32);
+    }
+    CHECK(large > 0);
+    CHECK_INT(file.count, model->params.count + large);
+  }
+  df_model_free(model);
   df_safetensors_close(&file);
   df_free(bytes);
   place_close(&p);

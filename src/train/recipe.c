@@ -132,7 +132,9 @@ static const df_recipe defaults = {.steps = 10000,
                                    .save_every = 1000};
 
 static df_status read_training(df_recipe *r, const df_json *t, df_error *error) {
-  static const char *const schedules[] = {"constant", "cosine"}, *const dtypes[] = {"f32", "f16"};
+  static const char *const schedules[] = {"constant", "cosine"}, *const dtypes[] = {"f32", "f16",
+                                                                                    "int8"};
+  static const df_dtype formats[] = {DF_F32, DF_F16, DF_I8};
   int mode = DF_MODE_INDEPENDENT, schedule = 1, weight = DF_WEIGHT_NONE, dtype = 0, many = 1 << 30;
   double seed = 0;
   df_status status;
@@ -170,12 +172,12 @@ static df_status read_training(df_recipe *r, const df_json *t, df_error *error) 
       (status = df_json_get_int(t, "log_every", 1, many, &r->log_every, error)) ||
       (status = df_json_get_int(t, "valid_every", 1, many, &r->valid_every, error)) ||
       (status = df_json_get_int(t, "save_every", 1, many, &r->save_every, error)) ||
-      (status = df_json_get_enum(t, "dtype", dtypes, 2, &dtype, error)))
+      (status = df_json_get_enum(t, "dtype", dtypes, 3, &dtype, error)))
     return status;
   r->mode = (df_train_mode)mode;
   r->cosine = schedule == 1;
   r->loss_weight = (df_loss_weight)weight;
-  r->half = dtype == 1;
+  r->dtype = formats[dtype];
   r->seed = (uint64_t)seed;
   if (r->shards > r->batch)
     return df_fail(error, DF_BAD_CONFIG,

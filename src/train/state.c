@@ -184,8 +184,9 @@ df_status df_trainer_export(const df_trainer *t, const char *folder, df_error *e
   }
   for (int i = 0; i < n; i++) {
     const df_param *p = t->params.items[i];
-    out[i] =
-        tensor_of(p, p->name, t->recipe->half ? DF_F16 : DF_F32, best ? t->best : t->optimiser.ema);
+    const bool small = p->dims != 2 || (int64_t)p->rows * p->cols < DF_WEIGHTS_LEAST;
+    const df_dtype dtype = t->recipe->dtype == DF_I8 && small ? DF_F32 : t->recipe->dtype;
+    out[i] = tensor_of(p, p->name, dtype, best ? t->best : t->optimiser.ema);
   }
   const char *meta[] = {"format", DF_CONFIG_FORMAT, "config", config, NULL};
   if (!(status = df_safetensors_write(&bytes, &size, out, n, meta, error)) &&

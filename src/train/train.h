@@ -8,6 +8,7 @@
 
 #include "base/threads.h"
 #include "diffusion/config.h"
+#include "io/safetensors.h"
 
 // Which levels the tokens of a training sequence get (Chen et al. 2024, section 3 and figure 2).
 typedef enum df_train_mode {
@@ -39,7 +40,7 @@ extern const char *const df_train_mode_names[DF_MODES]; // "independent", "teach
 //     "ema": 0.999, "stop_weight": 0.1, "stop_clean": 0,
 //     "loss_weight": "none", "snr_clip": 5, "cumulative_decay": 0.9,
 //     "augment_scale": 0.1, "augment_rotate": 0.05,
-//     "log_every": 50, "valid_every": 500, "save_every": 1000, "dtype": "f16"
+//     "log_every": 50, "valid_every": 500, "save_every": 1000, "dtype": "f16"  or "f32", "int8"
 //   }
 // }
 typedef struct df_recipe {
@@ -66,7 +67,8 @@ typedef struct df_recipe {
   double augment_scale, augment_rotate;
   uint64_t seed;
   int log_every, valid_every, save_every; // steps
-  bool half;                              // the model file holds float16
+  df_dtype
+      dtype; // of the model file: DF_F32, DF_F16, or DF_I8 for its large matrices (DF_WEIGHTS_LEAST)
 } df_recipe;
 
 // Reads a recipe and makes `count` changes, each "path.to.key=value", before it is looked at.

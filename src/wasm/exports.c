@@ -105,11 +105,21 @@ EXPORT(const double *, model_numbers)(const df_model *m) {
                           c->sampling.grid};
   return memcpy(out, now, sizeof out);
 }
-EXPORT(const char *, field_name)(const df_model *m, int i) { return m->config.fields[i].name; }
+// Fields of a frame, from C on those of the observation; NULL if these have none.
+static const df_field *field(const df_model *m, int i) {
+  const df_config *c = &m->config;
+  return i < c->field_count ? &c->fields[i]
+         : c->observation   ? &c->observation[i - c->field_count]
+                            : NULL;
+}
+EXPORT(const char *, field_name)(const df_model *m, int i) {
+  const df_field *f = field(m, i);
+  return f ? f->name : NULL;
+}
 // mean, std, binary, threshold
 EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   static double out[4];
-  const df_field *f = &m->config.fields[i];
+  const df_field *f = field(m, i);
   const double now[4] = {f->mean, f->std, f->binary, f->threshold};
   return memcpy(out, now, sizeof out);
 }

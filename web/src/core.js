@@ -1,5 +1,5 @@
-/** @import { Defaults, Field, LevelTable, Memory, Row, SamplerInfo } from './types.js' */
-/** @import { Grid, SamplerOptions, Schedule, TableOptions } from './types.js' */
+/** @import { Defaults, Field, LevelTable, Memory, ObservationField, Row } from './types.js' */
+/** @import { Grid, SamplerInfo, SamplerOptions, Schedule, TableOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 /** Bytes of a model's file that stand in wasm memory before they are in their place. */
@@ -18,6 +18,7 @@ const STAGE = 1 << 16;
  * @property {Field[]} fields
  * @property {number} conditionSize
  * @property {number} observationSize
+ * @property {ObservationField[]} observationFields
  * @property {boolean} stopHead
  * @property {Defaults} defaults
  */
@@ -209,6 +210,7 @@ export class Engine {
       maxLength,
       grid: this.#grids[grid],
     };
+    const observed = c.field_name(model, fieldCount) ? observationSize : 0;
     return {
       version: this.#text(c.version()),
       isa: this.#text(c.isa()),
@@ -220,6 +222,10 @@ export class Engine {
       fields: Array.from({ length: fieldCount }, (_, i) => this.#field(i)),
       conditionSize,
       observationSize,
+      observationFields: Array.from({ length: observed }, (_, i) => {
+        const { name, mean, std } = this.#field(fieldCount + i);
+        return { name, mean, std };
+      }),
       stopHead: stopHead === 1,
       defaults: this.#defaults,
     };

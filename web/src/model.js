@@ -1,7 +1,7 @@
 /** @import { Facts } from './core.js' */
 /** @import { Link } from './link.js' */
 /** @import { Defaults, Field, Frame, FramesOptions, LevelTable, Memory } from './types.js' */
-/** @import { ModelInfo, Row, SamplerOptions, TableOptions } from './types.js' */
+/** @import { ModelInfo, ObservationField, Row, SamplerOptions, TableOptions } from './types.js' */
 import { checkInteger } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { Sampler } from './sampler.js';
@@ -38,6 +38,11 @@ export class Model {
     this.conditionSize = facts.conditionSize;
     /** Floats of the observation that the first state is encoded from (O); 0: none. */
     this.observationSize = facts.observationSize;
+    /**
+     * Its numbers, in data units; empty if the config does not name them: then they are as the
+     * network takes them. @type {readonly ObservationField[]}
+     */
+    this.observationFields = facts.observationFields;
     /** Can the model tell when a sequence ends? Then length: 'drawn' works. */
     this.stopHead = facts.stopHead;
     /** What a sampler takes where an option is left out. @type {Defaults} */

@@ -98,15 +98,17 @@ export class Sampler {
   }
 
   /**
-   * What is seen first (O), for a model that encodes its first state from an observation.
+   * What is seen first (O), for a model that encodes its first state from an observation. In data
+   * units if the model names the numbers (model.observationFields), else as the network takes them.
    * @param {Values} values
    * @param {SequenceOptions} [options]
    */
   observe(values, { sequence } = {}) {
-    const { observationSize } = this.#model;
+    const { observationSize, observationFields } = this.#model;
     if (!observationSize)
       throw new DfError('BAD_ARGUMENT', 'observe: this model takes no observation');
-    const floats = checkValues('values', values, numbered(observationSize));
+    const names = observationFields.map((field) => field.name);
+    const floats = checkValues('values', values, names[0] ? names : numbered(observationSize));
     if (floats.length !== observationSize) {
       throw new DfError(
         'BAD_SHAPE',

@@ -138,6 +138,9 @@
  * @property {number} threshold  of a binary field: a value above it means 1
  */
 /**
+ * @typedef {Pick<Field, 'name' | 'mean' | 'std'>} ObservationField
+ */
+/**
  * What a sampler takes where an option is left out.
  * @typedef {object} Defaults
  * @property {Schedule} schedule
