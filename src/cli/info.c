@@ -51,12 +51,14 @@ static void print_text(const facts *f) {
   bytes_text((double)f->m->size, a, sizeof a);
   printf("%s: %s, %s\n\n", c->name, f->m->path, a);
 
-  printf(
-      "network     %s: token %d, latent %d, network %d, hidden %d; %d MLP layers, %d GRU layers\n",
-      n->denoiser->name, n->token_size, n->latent_size, n->network_size, n->hidden_size,
-      n->mlp_layers, n->gru_layers);
-  printf("            initial latent %s%s%s\n", initial_names[n->initial],
-         n->stop_head ? ", stop head" : "", n->self_condition ? ", self-conditioning" : "");
+  printf("network     %s: token_size %d", n->denoiser->name, n->token_size);
+  for (const df_network_key *key = n->denoiser->keys; key->name; key++) {
+    const int value = df_network_get(n, key);
+    if (key->high > 1 && value) printf(", %s %d", key->name, value);
+    if (key->high == 1 && value) printf(", %s", key->name);
+  }
+  printf("%s\n", n->stop_head ? ", stop_head" : "");
+  if (n->latent_size) printf("            initial latent %s\n", initial_names[n->initial]);
   if (n->condition_size)
     printf("            %d external conditions per token\n", n->condition_size);
   printf("diffusion   %d noise levels, %s schedule, predicts %s, noise clipped at %g\n", c->K,

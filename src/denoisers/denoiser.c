@@ -18,28 +18,33 @@ static const df_network_key common[] = {
     {0},
 };
 
-static int *int_of(df_network *net, const df_network_key *key) {
-  return (int *)((char *)net + key->offset);
+static void set(df_network *net, const df_network_key *key, int value) {
+  void *field = (char *)net + key->offset;
+  if (key->high == 1)
+    *(bool *)field = value;
+  else
+    *(int *)field = value;
 }
-static bool *bool_of(df_network *net, const df_network_key *key) {
-  return (bool *)((char *)net + key->offset);
+
+int df_network_get(const df_network *net, const df_network_key *key) {
+  const void *field = (const char *)net + key->offset;
+  return key->high == 1 ? *(const bool *)field : *(const int *)field;
 }
 
 static df_status read_keys(df_network *net, const df_json *object, const df_network_key *key,
                            df_error *error) {
-  df_status status = DF_OK;
-  for (; key->name && !status; key++) {
-    if (key->otherwise == DF_REQUIRED && !df_json_at(object, key->name)) {
-      status = df_fail(error, DF_BAD_CONFIG, "denoiser.%s is missing", key->name);
-    } else if (key->high == 1) {
-      *bool_of(net, key) = key->otherwise;
-      status = df_json_get_bool(object, key->name, bool_of(net, key), error);
-    } else {
-      *int_of(net, key) = key->otherwise;
-      status = df_json_get_int(object, key->name, key->low, key->high, int_of(net, key), error);
-    }
+  for (; key->name; key++) {
+    if (key->otherwise == DF_REQUIRED && !df_json_at(object, key->name))
+      return df_fail(error, DF_BAD_CONFIG, "denoiser.%s is missing", key->name);
+    bool flag = key->otherwise;
+    int value = key->otherwise;
+    const df_status status =
+        key->high == 1 ? df_json_get_bool(object, key->name, &flag, error)
+                       : df_json_get_int(object, key->name, key->low, key->high, &value, error);
+    if (status) return status;
+    set(net, key, key->high == 1 ? flag : value);
   }
-  return status;
+  return DF_OK;
 }
 
 df_status df_network_read(df_network *net, const df_json *object, df_error *error) {

@@ -30,7 +30,9 @@ typedef struct df_network {
   bool causal; // a token sees those before it; else all of the window
 } df_network;
 
-static inline bool df_network_sees_all(const df_network *net) { return net->window && !net->causal; }
+static inline bool df_network_sees_all(const df_network *net) {
+  return net->window && !net->causal;
+}
 
 // T tokens in a row. Inputs first, results below; (B, n): batched, one row per sequence.
 // A recurrent network hands a latent on from token to token: a caller that samples uses T = 1 and feeds z
@@ -66,7 +68,9 @@ typedef struct df_network_key {
 } df_network_key;
 enum { DF_REQUIRED = -1 };
 #define DF_NETWORK_KEY(field, low, high, otherwise)                                                \
-  {#field, offsetof(df_network, field), low, high, otherwise}
+  { #field, offsetof(df_network, field), low, high, otherwise }
+
+int df_network_get(const df_network *net, const df_network_key *key);
 
 typedef struct df_denoiser {
   const char *name;           // "rnn"

@@ -23,8 +23,8 @@ static const df_network_key keys[] = {
 static df_status check(df_network *net, df_error *error) {
   if (!net->hidden_size) net->hidden_size = 4 * net->network_size;
   if (net->network_size % 4) // codes are pairs of halves
-    return df_fail(error, DF_BAD_CONFIG, "denoiser.network_size: expected a multiple of 4, found %d",
-                   net->network_size);
+    return df_fail(error, DF_BAD_CONFIG,
+                   "denoiser.network_size: expected a multiple of 4, found %d", net->network_size);
   if (net->network_size % net->heads)
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.heads: expected a divisor of network_size = %d, found %d",
@@ -70,8 +70,7 @@ static df_tensor *layer(const df_network *net, df_nn *nn, const df_unrolled *seq
   h = df_add(df_nn_linear(nn, seen, C, "%s.out_proj", name), h);
   snprintf(name, sizeof name, "model.transformer.layers.%d.norm1", i);
   h = df_nn_layer_norm(nn, h, 1e-5f, name);
-  df_tensor *wide =
-      df_nn_linear(nn, h, net->hidden_size, "model.transformer.layers.%d.linear1", i);
+  df_tensor *wide = df_nn_linear(nn, h, net->hidden_size, "model.transformer.layers.%d.linear1", i);
   wide = df_unary_op(DF_RELU, 0, 0, wide);
   h = df_add(df_nn_linear(nn, wide, C, "model.transformer.layers.%d.linear2", i), h);
   snprintf(name, sizeof name, "model.transformer.layers.%d.norm2", i);

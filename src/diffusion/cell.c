@@ -90,7 +90,8 @@ static df_tensor **keep(df_cell_runner *r, const df_cell_options *options, df_er
   r->sequences = options->sequences ? options->sequences : r->max_cells;
   df_tensor **kept = df_arena_alloc(&r->arena, (size_t)net->layers * sizeof(df_tensor *));
   for (int i = 0; kept && i < net->layers; i++) {
-    float *memory = df_arena_alloc(&r->arena, (size_t)r->sequences * (size_t)floats * sizeof(float));
+    float *memory =
+        df_arena_alloc(&r->arena, (size_t)r->sequences * (size_t)floats * sizeof(float));
     kept[i] = memory ? df_memory(r->graph, "kept", r->sequences, floats, memory) : NULL;
     if (!kept[i]) kept = NULL;
   }

@@ -23,8 +23,8 @@ size_t df_cell_bytes(const df_cell_runner *runner);
 size_t df_cell_weight_bytes(const df_cell_runner *runner); // weights that a run reads
 
 // Inputs of the next run, dense (max_cells, .): the caller fills the first n rows.
-float *df_cell_x(df_cell_runner *runner);       // (n, D) tokens as the network shall see them
-float *df_cell_z(df_cell_runner *runner);       // (n, Z) latent of the token before; NULL with attention
+float *df_cell_x(df_cell_runner *runner); // (n, D) tokens as the network shall see them
+float *df_cell_z(df_cell_runner *runner); // (n, Z) latent of the token before; NULL with attention
 float *df_cell_cond(df_cell_runner *runner);    // (n, E), NULL without conditions
 float *df_cell_guess(df_cell_runner *runner);   // (n, D), NULL without self-conditioning
 int32_t *df_cell_level(df_cell_runner *runner); // (n) 0..K; 0 enters as the least noisy index

@@ -46,12 +46,13 @@ struct df_sampler {
   int B, W, T, P, R;
   int D, Z, E, O, V; // floats of a token, latent, condition, observation, token in data units
   int N;             // attention: tokens that the network sees at most; 0: recurrent
-  bool sees_all;     // attention that is not causal: every token of the network's window runs in every row
-  bool forgetful;    // test hook: every latent is stale in every row
-  int32_t *grid;     // (S + 1) noise level of each index
-  int32_t *table;    // (rows, T) the user's
-  int64_t *finish;   // (T) row from which on a column of the user's table stays 0
-  double u;          // rows between the starts of two columns
+  bool
+      sees_all; // attention that is not causal: every token of the network's window runs in every row
+  bool forgetful;  // test hook: every latent is stale in every row
+  int32_t *grid;   // (S + 1) noise level of each index
+  int32_t *table;  // (rows, T) the user's
+  int64_t *finish; // (T) row from which on a column of the user's table stays 0
+  double u;        // rows between the starts of two columns
 
   // per sequence
   int64_t *end;       // (B) tokens, -1: not known yet

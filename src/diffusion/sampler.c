@@ -139,8 +139,9 @@ static df_status resolve(df_sampler *s, df_error *error) {
   s->P = s->W = s->T = T;
   s->R = rows_at_once(s, s->unbounded ? MAX_AHEAD + 2 : rows);
   if (s->sees_all && o->posterior)
-    return df_fail(error, DF_NOT_SUPPORTED,
-                   "posterior: needs a causal network, in which a token does not see those behind it");
+    return df_fail(
+        error, DF_NOT_SUPPORTED,
+        "posterior: needs a causal network, in which a token does not see those behind it");
   if (s->unbounded) {
     if (s->sees_all)
       return df_fail(error, DF_NOT_SUPPORTED, "an unbounded length needs a causal network");
@@ -156,7 +157,8 @@ static df_status resolve(df_sampler *s, df_error *error) {
       return df_fail(error, DF_BAD_ARGUMENT,
                      "uncertainty: with %g an unbounded length would keep %.0f tokens in memory",
                      s->u, falling);
-    s->T = (T < s->N ? s->N : T) + (int)falling + (int)finishing; // what the network sees is in memory
+    s->T =
+        (T < s->N ? s->N : T) + (int)falling + (int)finishing; // what the network sees is in memory
     s->W = s->T + (int)starting;
   }
   return DF_OK;
@@ -314,7 +316,9 @@ static df_status make(df_sampler *s, df_error *error) {
   const size_t BW = B * (size_t)s->W, BT = B * (size_t)s->T, BP = B * (size_t)s->P,
                R = (size_t)s->R, S = (size_t)s->o.steps,
                // cells of a sequence in a batch
-      N = s->sees_all ? (size_t)s->N : s->N ? (size_t)(s->N < s->W ? s->N : s->W) : R;
+      N = s->sees_all ? (size_t)s->N
+          : s->N      ? (size_t)(s->N < s->W ? s->N : s->W)
+                      : R;
   // On 32 bits the products below could wrap.
   double floats =
       (double)s->B * s->W * (3.0 * s->D + s->Z + s->E + 2.0 * s->V + 32 + s->R * (2.0 * s->V + 2));
@@ -376,8 +380,10 @@ static df_status make(df_sampler *s, df_error *error) {
   }
   s->o.table = NULL; // the caller's
 
-  const df_cell_options cells = {
-      .cells = s->B * (int)N, .sequences = s->B, .threads = s->o.threads, .weights = (df_weights)s->o.weights};
+  const df_cell_options cells = {.cells = s->B * (int)N,
+                                 .sequences = s->B,
+                                 .threads = s->o.threads,
+                                 .weights = (df_weights)s->o.weights};
   status = df_cell_create(&s->runner, &s->model->config, &s->model->noise, &s->model->params,
                           &cells, error);
   if (status) return status;

@@ -125,10 +125,11 @@ static df_status check_window(const df_sampler *s, int b, df_error *error) {
     if (w - v > last - first) first = v, last = w;
   }
   if (last - first < s->N) return DF_OK;
-  return df_fail(error, DF_NOT_SUPPORTED,
-                 "sequence %d: tokens %d to %d fall together, but the network sees %d tokens at most: "
-                 "expected a shorter length or a larger uncertainty",
-                 b, first, last, s->N);
+  return df_fail(
+      error, DF_NOT_SUPPORTED,
+      "sequence %d: tokens %d to %d fall together, but the network sees %d tokens at most: "
+      "expected a shorter length or a larger uncertainty",
+      b, first, last, s->N);
 }
 
 // What has to hold before the first row, and the latents before the first token.
@@ -221,8 +222,7 @@ static void gather(df_sampler *s, int c, int b, int w, int64_t m) {
   if (Z) memcpy(df_cell_z(s->runner) + (size_t)c * Z, z, Z * sizeof *z);
   if (s->N) {
     const int position = w - s->start[b];
-    df_cell_places(s->runner)[c] =
-        (df_cell_place){b, position, s->sees_all ? s->N : position + 1};
+    df_cell_places(s->runner)[c] = (df_cell_place){b, position, s->sees_all ? s->N : position + 1};
   }
   if (E) memcpy(df_cell_cond(s->runner) + (size_t)c * E, s->cond + i * E, E * sizeof(float));
   if (df_cell_guess(s->runner))
@@ -346,7 +346,8 @@ static void take_more(df_sampler *s, int b, int64_t m, df_front *f, int *n) {
   for (; w < s->W; w++) {
     const int64_t t = s->info.first + w;
     if (s->end[b] >= 0 ? t >= s->end[b] : s->drawn && t >= s->exists[b]) break;
-    if (s->sees_all ? w >= s->start[b] + s->N : !falls(s, b, w, m) && is_needed(s, b, m, f, w) != YES)
+    if (s->sees_all ? w >= s->start[b] + s->N
+                    : !falls(s, b, w, m) && is_needed(s, b, m, f, w) != YES)
       break;
     if (s->E && !s->slots[df_at(s, b, w)].given) return;
     gather(s, *n, b, w, m);

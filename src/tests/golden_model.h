@@ -151,8 +151,7 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
   m->network.token_size = (int)x->number * m->frame_stack;
   m->network.condition_size = golden_int(m->algorithm, "external_cond_dim");
   return CHECK_INT((int)head->shape[0], m->network.token_size) &&
-         CHECK_OK(
-             df_noise_create(&m->noise, kind, golden_int(d, "timesteps"), &test_error)) &&
+         CHECK_OK(df_noise_create(&m->noise, kind, golden_int(d, "timesteps"), &test_error)) &&
          CHECK_OK(df_network_declare(&m->network, &m->params, &test_error)) &&
          golden_weights(m, name);
 }

@@ -243,7 +243,8 @@ TEST(info_says_what_the_file_holds) {
   REQUIRE(ready());
   CHECK_INT(forcing("info MODEL"), CLI_OK);
   CHECK_CONTAINS(out, "tiny:");
-  CHECK_CONTAINS(out, "stop head");
+  CHECK_CONTAINS(out, "latent_size 8, network_size 4");
+  CHECK_CONTAINS(out, "stop_head");
   CHECK_CONTAINS(out, "2 frames of dx, dy, pen");
   CHECK_CONTAINS(out, "pyramid, 5 steps, uncertainty 1, eta 0");
   CHECK_CONTAINS(out, "stop.weight");

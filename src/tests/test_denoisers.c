@@ -189,8 +189,7 @@ TEST(a_token_never_sees_those_behind_it_if_the_network_is_causal) {
         CHECK_OK(df_plan_run(plan, B, &test_error));
         for (int t = 0; t < T; t++) {
           const float *now = df_plan_data(plan, n.out[t]);
-          CHECK((memcmp(now, before[t], (size_t)D * sizeof(float)) == 0) ==
-                (t < changed && !all));
+          CHECK((memcmp(now, before[t], (size_t)D * sizeof(float)) == 0) == (t < changed && !all));
           CHECK(!memcmp(now + D, before[t] + D,
                         (size_t)((B - 1) * D) * sizeof(float))); // other sequences
         }
@@ -225,7 +224,8 @@ TEST(one_token_at_a_time_gives_the_bits_of_the_whole_sequence) {
         CHECK_OK(df_plan_create(&step, one.graph, step_outs, step_count,
                                 &(df_plan_options){.batch = B, .fixed_weights = true},
                                 &test_error))) {
-      const size_t D = (size_t)all.network.token_size, f = sizeof(float), latent = B * (size_t)Z * f;
+      const size_t D = (size_t)all.network.token_size, f = sizeof(float),
+                   latent = B * (size_t)Z * f;
       fill_all(&all, plan);
       CHECK_OK(df_plan_run(plan, B, &test_error));
       if (Z) memcpy(df_plan_data(step, one.z0), df_plan_data(plan, all.z0), latent);
@@ -378,15 +378,19 @@ TEST(sizes_out_of_range_are_refused_by_name) {
       {"{\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 8, \"initial\": \"encoded\"}",
        "observation_size"},
       {"{\"kind\": \"transformer\", \"layers\": 1, \"heads\": 1, \"window\": 4}", "network_size"},
-      {"{\"kind\": \"transformer\", \"network_size\": 10, \"layers\": 1, \"heads\": 1, \"window\": 4}",
+      {"{\"kind\": \"transformer\", \"network_size\": 10, \"layers\": 1, \"heads\": 1, \"window\": "
+       "4}",
        "network_size"},
-      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 3, \"window\": 4}",
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 3, \"window\": "
+       "4}",
        "heads"},
       {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2}", "window"},
-      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": 4, "
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": "
+       "4, "
        "\"latent_size\": 3}",
        "latent_size"},
-      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": 4, "
+      {"{\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 1, \"heads\": 2, \"window\": "
+       "4, "
        "\"causal\": false, \"stop_head\": true}",
        "stop_head"},
       {"[]", "denoiser"},

@@ -253,9 +253,7 @@ out:
 }
 
 // -sum of weight_t (x0 - goal)^2 over the first two entries.
-static struct {
-  df_tensor *goal, *weight[MAX_T], *start;
-} inputs;
+static struct { df_tensor *goal, *weight[MAX_T], *start; } inputs;
 
 static df_tensor *sample_objective(const fixture *f, pass *p, df_tensor *const *x0, int T) {
   df_tensor *sum = NULL;
@@ -358,9 +356,9 @@ TEST(whole_sequences_in_a_sliding_window_are_those_of_the_reference) {
   fixture f;
   if (open(&f, "main_sampling_loop")) {
     golden *g = &f.m.g;
-    const int tokens = golden_int(f.m.run, "tokens"), context = golden_int(f.m.run, "context_tokens"),
-              total = tokens + context, fs = f.m.frame_stack, B = f.B, X = f.X, C = X / fs,
-              n = total * fs;
+    const int tokens = golden_int(f.m.run, "tokens"),
+              context = golden_int(f.m.run, "context_tokens"), total = tokens + context,
+              fs = f.m.frame_stack, B = f.B, X = f.X, C = X / fs, n = total * fs;
     const float *xs = golden_floats(g, "in.xs"), *conditions = golden_floats(g, "in.conditions"),
                 *mean = golden_floats(g, "weights.data_mean"),
                 *std = golden_floats(g, "weights.data_std");
@@ -375,8 +373,8 @@ TEST(whole_sequences_in_a_sliding_window_are_those_of_the_reference) {
       char name[96];
       memcpy(sequence, data, sizeof data);
       for (int k = 0, at = context; at < total; k++) {
-        const int h = total - at < chunk ? total - at : chunk, first = at + h > f.T ? at + h - f.T : 0,
-                  W = at + h - first;
+        const int h = total - at < chunk ? total - at : chunk,
+                  first = at + h > f.T ? at + h - f.T : 0, W = at + h - first;
         snprintf(name, sizeof name, "in.%s.chunk%d.noise", tag, k);
         const float *noise = golden_floats(g, name);
         REQUIRE(noise != NULL);
@@ -437,7 +435,8 @@ static df_tensor *plan_objective(const fixture *f, pass *p, df_tensor *const *x0
 }
 
 static void plan_fill(fixture *f, pass *p, df_plan *plan) {
-  const float *start = golden_floats(&f->m.g, "in.start"), *goal = golden_floats(&f->m.g, "in.goal");
+  const float *start = golden_floats(&f->m.g, "in.start"),
+              *goal = golden_floats(&f->m.g, "in.goal");
   const int C = f->X / f->m.frame_stack;
   (void)p;
   for (int b = 0; start && goal && b < f->B; b++) { // actions 0
@@ -461,8 +460,7 @@ TEST(a_guided_plan_is_that_of_the_reference) {
     REQUIRE(start && noise && n <= COUNT(x));
     memset(x, 0, sizeof x);
     for (int b = 0; b < B; b++)
-      for (int i = 0; i < fs; i++)
-        memcpy(x + b * X + i * C, start + 4 * b, 4 * sizeof *x);
+      for (int i = 0; i < fs; i++) memcpy(x + b * X + i * C, start + 4 * b, 4 * sizeof *x);
     for (int i = 0; i < plan * B * X; i++) x[B * X + i] = df_clip(noise[i], f.config.clip_noise);
     const int rows = (int)golden_view(g, "out.from")->shape[0];
     for (int m = 0; m < rows; m++) {

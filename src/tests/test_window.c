@@ -23,8 +23,8 @@ static const int32_t resting[] = {4, 4, 4, 2, 4, 4, 2, 4, 2, 2, 3, 2, 1, 3,
 static const int32_t repeated[] = {3, 3, 3, 1, 3, 3, 0, 2, 3, 2, 2, 3,
                                    0, 1, 3, 1, 0, 2, 3, 0, 1, 0, 0, 0};
 // Token 0 is noised again after the window has left it.
-static const int32_t again[] = {2, 2, 2, 2, 1, 2, 2, 2, 0, 2, 2, 2, 0, 0, 2, 2, 0, 0, 0, 2,
-                                0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
+static const int32_t again[] = {2, 2, 2, 2, 1, 2, 2, 2, 0, 2, 2, 2, 0, 0, 2, 2, 0, 0,
+                                0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
 
 static const window_case cases[] = {
     {"full sequence", DF_FULL_SEQUENCE, 2, 6, 5, .N = 6},
@@ -80,11 +80,8 @@ static void run_network(const df_model *m, int n, const float *x, const int *lev
     levels[t] = df_input(g, "level", 1, 1, true);
     if (net->condition_size) conds[t] = df_input(g, "cond", 1, net->condition_size, true);
   }
-  df_unrolled seq = {.T = n,
-                     .x = xs,
-                     .level = levels,
-                     .cond = net->condition_size ? conds : NULL,
-                     .out = outs};
+  df_unrolled seq = {
+      .T = n, .x = xs, .level = levels, .cond = net->condition_size ? conds : NULL, .out = outs};
   net->denoiser->build(net, &nn, &seq);
   df_plan *plan = NULL;
   if (CHECK_OK(df_plan_create(&plan, g, outs, n, &(df_plan_options){.batch = 1}, &test_error))) {
@@ -107,8 +104,8 @@ static float condition_of(int b, int64_t t, int j) {
 
 // A row of sequence b: from state (T, D) at levels (T) to next levels (T), into next (T, D). *start: the first token of
 // the window.
-static void row_anew(const df_model *m, const window_case *c, const int32_t *grid, int b, int64_t row,
-                     int64_t first, int T, const float *x, const int32_t *level,
+static void row_anew(const df_model *m, const window_case *c, const int32_t *grid, int b,
+                     int64_t row, int64_t first, int T, const float *x, const int32_t *level,
                      const int32_t *next_level, int *start, float *next) {
   const int N = c->N, E = c->E, S = c->steps;
   int last = -1, earliest = T;
@@ -143,10 +140,10 @@ static void row_anew(const df_model *m, const window_case *c, const int32_t *gri
       const df_move move = df_noise_move(&m->noise, from, to, (float)c->eta);
       for (int j = 0; j < D; j++)
         next[t * D + j] =
-            c->ancestral ? m->noise.posterior_mean_x0[from] * x0[j] +
-                               m->noise.posterior_mean_x[from] * x[t * D + j] +
-                               (from > 1 ? expf(m->noise.posterior_log_variance[from] / 2) : 0) *
-                                   noise[j]
+            c->ancestral
+                ? m->noise.posterior_mean_x0[from] * x0[j] +
+                      m->noise.posterior_mean_x[from] * x[t * D + j] +
+                      (from > 1 ? expf(m->noise.posterior_log_variance[from] / 2) : 0) * noise[j]
             : to == 0 ? x0[j]
                       : move.a * x0[j] + move.c * eps[j] + move.sigma * noise[j];
     }
@@ -167,8 +164,8 @@ static void check_anew(const window_case *c, int threads) {
   int32_t grid[64];
   DURING("%s", c->name);
   if (make_transformer(&m, D, c->E, c->N, !c->all, false) && CHECK_OK(create(&s, &m, c, threads)) &&
-      CHECK_OK(df_noise_grid(DF_GRID_UNIFORM, (df_warp){0}, m.config.K, c->steps, grid,
-                             &test_error))) {
+      CHECK_OK(
+          df_noise_grid(DF_GRID_UNIFORM, (df_warp){0}, m.config.K, c->steps, grid, &test_error))) {
     const df_sampler_info *info = df_sampler_state(s);
     const int T = info->tokens;
     condition_all(s, c->E, T);
@@ -185,8 +182,7 @@ static void check_anew(const window_case *c, int threads) {
       if (!CHECK_OK(df_sampler_step(s, &test_error))) break;
       const int by = (int)(info->first - first);
       for (int b = 0; b < c->B; b++) {
-        for (int t = 0; t < T; t++)
-          after[t] = t < by ? 0 : info->levels[b * T + t - by];
+        for (int t = 0; t < T; t++) after[t] = t < by ? 0 : info->levels[b * T + t - by];
         row_anew(&m, c, grid, b, row, first, T, x + b * T * D, levels + b * T, after, &start[b],
                  next);
         DURING("%s, row %d, sequence %d", c->name, row, b);
@@ -356,7 +352,8 @@ TEST(samplers_with_attention_are_made_without_memory) {
   df_sampler *s = NULL;
   if (make_transformer(&m, D, 0, 4, true, true)) {
     const df_sampler_options o = options_of(3, 4, DF_PYRAMID, 4, 1);
-    CHECK_OK(df_sampler_create(&s, &m, &o, &test_error)); // the model keeps packed weights from now on
+    CHECK_OK(
+        df_sampler_create(&s, &m, &o, &test_error)); // the model keeps packed weights from now on
     df_sampler_free(s);
     s = NULL;
     CHECK_WITHOUT_MEMORY(df_sampler_create(&s, &m, &o, &test_error));

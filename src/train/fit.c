@@ -238,6 +238,10 @@ static df_status create(df_fit *f, df_error *error) {
   if (c->network.condition_size || c->network.initial == DF_INITIAL_ENCODED)
     return df_fail(error, DF_NOT_SUPPORTED,
                    "a grid is fitted to models without conditions and observations only");
+  if (c->network.window)
+    return df_fail(
+        error, DF_NOT_SUPPORTED,
+        "a grid is fitted to recurrent networks only: the fit goes from latent to latent");
   if (c->K < 2 * DF_FIT_SMALL)
     return df_fail(error, DF_NOT_SUPPORTED, "a fitted grid needs %d noise levels, found %d",
                    2 * DF_FIT_SMALL, c->K);

@@ -148,10 +148,14 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
     for (int b = 0; b < n; b++) {
       int tokens = df_dataset_tokens(data, begin + b, stack);
       if (tokens > longest) longest = tokens;
-      memcpy(df_cell_z(cells) + (size_t)b * (size_t)Z, z0, sizeof(float) * (size_t)Z);
+      if (Z) memcpy(df_cell_z(cells) + (size_t)b * (size_t)Z, z0, sizeof(float) * (size_t)Z);
       // P(ends before token 0) for an empty sequence, P(goes on) for the others
       nll[begin + b] = softplus_minus(tokens ? -first : first);
     }
+    if (config->network.window && longest > config->network.window)
+      status = df_fail(error, DF_NOT_SUPPORTED,
+                       "the network sees %d tokens, the longest sequence has %d",
+                       config->network.window, longest);
     for (int t = 0; !status && t < longest; t++) {
       for (int b = 0; b < n; b++) {
         int offset = data->offsets[begin + b] + t * stack;
@@ -163,6 +167,7 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
                  sizeof(float) * (size_t)(frames * C));
         df_config_encode(config, token, frames, df_cell_x(cells) + (size_t)b * (size_t)D);
         df_cell_level(cells)[b] = 0;
+        if (df_cell_places(cells)) df_cell_places(cells)[b] = (df_cell_place){b, t, t + 1};
         if (df_cell_guess(cells))
           memset(df_cell_guess(cells) + (size_t)b * (size_t)D, 0, sizeof(float) * (size_t)D);
       }
@@ -172,7 +177,7 @@ df_status df_stop_nll(const df_config *config, const df_params *params, const df
         double logit = df_cell_stop(cells)[b];
         if (t < tokens) nll[begin + b] += softplus_minus(t + 1 == tokens ? logit : -logit);
       }
-      if (!status)
+      if (!status && Z)
         memcpy(df_cell_z(cells), df_cell_z_next(cells), sizeof(float) * (size_t)n * (size_t)Z);
     }
   }

@@ -256,6 +256,11 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
   if ((E > 0) != (r->train_conditions != NULL) || (E > 0) != (r->valid_conditions != NULL))
     return df_fail(error, DF_BAD_CONFIG, "denoiser.condition_size is %d, so data.*.conditions %s",
                    E, E ? "are needed" : "have no use");
+  if (r->mode == DF_MODE_TEACHER_FORCING && df_network_sees_all(&r->config.network))
+    return df_fail(
+        error, DF_BAD_CONFIG,
+        "training.mode: teacher forcing needs a causal network, in which a token does not "
+        "see itself behind it");
   if (r->config.network.initial == DF_INITIAL_ENCODED)
     return df_fail(error, DF_NOT_SUPPORTED,
                    "denoiser.initial: training from data files knows \"zero\" and \"learned\"");

@@ -80,6 +80,14 @@ static df_status read_data(df_trainer *t, df_error *error) {
     if (t->valid_tokens[i] > t->longest) t->longest = t->valid_tokens[i];
     t->valid_order[i] = i;
   }
+  const int window = r->config.network.window;
+  if (window && t->longest > window) {
+    df_free(scratch);
+    return df_fail(
+        error, DF_BAD_CONFIG,
+        "model.denoiser.window: the longest sequence has %d tokens, found a window of %d",
+        t->longest, window);
+  }
   df_order_sort(t->valid_order, t->valid.count, t->valid_tokens, scratch);
   df_free(scratch);
   if ((status = df_order_create(&t->order, t->tokens, t->train.count, r->batch, r->seed, error)))
@@ -210,6 +218,10 @@ int df_trainer_fill(const df_trainer *t, df_loss *l, int b, int sequence, int st
     return 0;
   }
 
+  // Where a token sees all others, what is behind the end is padding: zeros at the highest level.
+  if (df_network_sees_all(&c->network))
+    for (int i = T; i < l->T; i++) l->level[i][b] = (float)df_network_level(c->K);
+
   draw_levels(t, at, T, s->levels);
   df_loss_weights(&t->noise, r->loss_weight, c->objective, (float)r->snr_clip,
                   (float)pow(r->cumulative_decay, c->frame_stack), s->levels, T, s->weights);
@@ -267,7 +279,7 @@ df_status df_trainer_step(df_trainer *t, double *norm, df_error *error) {
     s->step = t->step;
     s->token_weight = 1 / (t->tokens_per_batch * c->network.token_size);
     s->stop_weight = r->stop_weight / o->batch;
-    int T = 0;
+    int T = df_network_sees_all(&c->network) ? c->network.window : 0;
     for (int b = 0; b < s->rows; b++)
       if (t->tokens[s->sequences[b]] > T) T = t->tokens[s->sequences[b]];
     s->loss = NULL;

@@ -71,7 +71,8 @@ static df_status run_groups(df_trainer *t, group *groups, int count, df_validati
     for (; used < count && at < t->valid.count && !status; used++) {
       group *g = &groups[used];
       int rows = t->valid.count - at < size ? t->valid.count - at : size;
-      int T = t->valid_tokens[t->valid_order[at]];
+      int T = df_network_sees_all(&c->network) ? c->network.window
+                                               : t->valid_tokens[t->valid_order[at]];
       *g = (group){
           .trainer = t, .scratch = g->scratch, .sequences = t->valid_order + at, .rows = rows};
       at += rows;
