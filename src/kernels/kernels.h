@@ -66,19 +66,34 @@ typedef struct df_norm {
   float *y;                   // may be x
   ptrdiff_t y_row;
 } df_norm;
-// A row that attends to rows 0 .. seen - 1 and to itself, in each of `heads` blocks of `size` columns on its own:
-//   y = sum_j p_j v_j    p_j = softmax over j of <q, k_j> / sqrt(size)
-// C = heads size columns in all. If `self` < seen, that row is the one itself and is not counted twice. What lies
-// behind the rows seen may be anything. The bits of y depend on nothing but the numbers.
+// Rows of a sequence that attend to others, in each of `heads` blocks of `size` columns on its own:
+//   y_i = sum_j p_ij v_j    p_ij = softmax over j of <q_i, k_j> / sqrt(size)
+// Of `rows` rows, number r is row self + r of the sequence; it sees rows 0 .. seen + r more - 1, and itself. C = heads size
+// columns in all. What no row sees may be anything. The bits of a row of y depend on nothing but the numbers that go into
+// it.
 typedef struct df_query {
-  int heads, size, self, seen;
-  const float *row;    // (3C): its own query, key and value
+  int rows, heads, size;
+  int self, seen, more;
+  const float *q; // (rows, C)
+  ptrdiff_t q_row;
   const float *keys;   // transposed, (C, keys_row): k_j is column j
-  ptrdiff_t keys_row;  // a result of df_keys_row; up to df_keys_row(seen) floats of a row are read
-  const float *values; // (seen, C)
+  ptrdiff_t keys_row;  // a result of df_keys_row
+  const float *values; // v_j is row j, C columns
   ptrdiff_t values_row;
-  float *y; // (C)
+  float *y; // (rows, C)
+  ptrdiff_t y_row;
 } df_query;
+
+// What the derivative needs beside it, (.., C) each; rows are those of the sequence where not said.
+typedef struct df_query_grad {
+  const float *keys;   // as they are; rows are values_row apart, like those of the values
+  const float *values; // transposed; keys_row apart
+  const float *dy;     // (rows, C)
+  ptrdiff_t dy_row;
+  float *dq;       // (rows, C)
+  float *dk, *dv;  // of all rows that are seen, and of `rows` from `self` on
+  ptrdiff_t d_row; // of all three
+} df_query_grad;
 
 // Floats of a row of transposed keys: n, rounded up to full vectors of every instruction set
 static inline int df_keys_row(int n) { return (n + 15) / 16 * 16; }
@@ -137,11 +152,8 @@ typedef struct df_kernels {
                        const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
 
   void (*attention)(const df_query *p);
-  // From dy (C): adds d(q, k, v) to d (.., 3C), the rows of which are those that are seen, and row `self`. Their keys as
-  // they are lie before p->values (p->values - C), their values transposed, like the keys, in `values`. p->y is not
-  // used.
-  void (*attention_grad)(const df_query *p, const float *values, const float *dy, float *d,
-                         ptrdiff_t d_row);
+  // Adds to dq, dk and dv. p->y is not used.
+  void (*attention_grad)(const df_query *p, const df_query_grad *g);
 
   // GRU cell (PyTorch's): gi = W_ih x + b_ih and gh = W_hh h + b_hh, both (rows, 3 n) in the order reset, update, new:
   //   r = sigmoid(gi_r + gh_r)   u = sigmoid(gi_u + gh_u)   c = tanh(gi_c + r gh_c)   y = (1 - u) c + u h

@@ -219,67 +219,82 @@ static void softmax_grad(float scale, int rows, int cols, const float *y, ptrdif
   }
 }
 
-// <q, k_j> / sqrt(size) in head h; j < 0: of the row itself
-static double score(const df_query *p, int h, int j) {
-  const float *q = p->row + h * p->size, *own = q + p->heads * p->size;
+// Does row r see row j of the sequence, or is it that? Rows from `end_of` on it does not.
+static bool sees(const df_query *p, int r, int j) {
+  return j < p->seen + r * p->more || j == p->self + r;
+}
+static int end_of(const df_query *p, int r) {
+  const int seen = p->seen + r * p->more, self = p->self + r;
+  return seen > self ? seen : self + 1;
+}
+
+static double score(const df_query *p, int r, int h, int j) {
+  const float *q = p->q + r * p->q_row + h * p->size, *keys = p->keys + h * p->size * p->keys_row;
   double sum = 0;
-  for (int c = 0; c < p->size; c++)
-    sum += (double)q[c] * (j < 0 ? own[c] : p->keys[(h * p->size + c) * p->keys_row + j]);
+  for (int c = 0; c < p->size; c++) sum += (double)q[c] * keys[c * p->keys_row + j];
   return sum / sqrt(p->size);
 }
-
-// The largest score in head h, and the sum over all rows of e^(score - largest)
-static double score_sum(const df_query *p, int h, double *largest) {
-  double sum = 0;
-  *largest = -INFINITY;
-  for (int j = -1; j < p->seen; j++)
-    if (j != p->self) *largest = fmax(*largest, score(p, h, j));
-  for (int j = -1; j < p->seen; j++)
-    if (j != p->self) sum += exp(score(p, h, j) - *largest);
-  return sum;
+static double largest_score(const df_query *p, int r, int h) {
+  double largest = -INFINITY;
+  for (int j = 0; j < end_of(p, r); j++)
+    if (sees(p, r, j)) largest = fmax(largest, score(p, r, h, j));
+  return largest;
 }
+
+enum { PART = 16 }; // columns of a head that are summed up together
 
 static void attention(const df_query *p) {
-  const int cols = p->heads * p->size;
-  for (int h = 0; h < p->heads; h++) {
-    double largest, sum = score_sum(p, h, &largest);
-    for (int c = h * p->size; c < (h + 1) * p->size; c++) {
-      double y = 0;
-      for (int j = -1; j < p->seen; j++) {
-        if (j == p->self) continue;
-        const float v = j < 0 ? p->row[2 * cols + c] : p->values[j * p->values_row + c];
-        y += exp(score(p, h, j) - largest) / sum * v;
+  for (int r = 0; r < p->rows; r++)
+    for (int h = 0; h < p->heads; h++) {
+      const double largest = largest_score(p, r, h);
+      for (int begin = 0; begin < p->size; begin += PART) {
+        const int n = p->size - begin < PART ? p->size - begin : PART;
+        const ptrdiff_t at = h * p->size + begin;
+        double sum = 0, y[PART] = {0};
+        for (int j = 0; j < end_of(p, r); j++) {
+          if (!sees(p, r, j)) continue;
+          const double w = exp(score(p, r, h, j) - largest);
+          sum += w;
+          for (int c = 0; c < n; c++) y[c] += w * p->values[j * p->values_row + at + c];
+        }
+        for (int c = 0; c < n; c++) p->y[r * p->y_row + at + c] = (float)(y[c] / sum);
       }
-      p->y[c] = (float)y;
     }
-  }
 }
 
-// With s the scores: dv_j = p_j dy, ds_j = p_j (<dy, v_j> - sum_l p_l <dy, v_l>), dq = sum_j ds_j k_j / sqrt(size),
-// dk_j = ds_j q / sqrt(size)
-static void attention_grad(const df_query *p, const float *values, const float *dy, float *d,
-                           ptrdiff_t d_row) {
-  const int cols = p->heads * p->size;
-  (void)values; // p->values has them too
-  for (int h = 0; h < p->heads; h++) {
-    double largest, sum = score_sum(p, h, &largest), mean = 0;
-    for (int second = 0; second < 2; second++)
-      for (int j = -1; j < p->seen; j++) {
-        if (j == p->self) continue;
-        const float *q = p->row, *k = j < 0 ? q + cols : p->values - cols + j * p->values_row;
-        const double w = exp(score(p, h, j) - largest) / sum;
-        double dw = 0;
-        for (int c = h * p->size; c < (h + 1) * p->size; c++) dw += (double)dy[c] * k[cols + c];
-        if (!second) mean += w * dw;
-        const double ds = w * (dw - mean) / sqrt(p->size);
-        float *dq = d + p->self * d_row, *dk = d + (j < 0 ? p->self : j) * d_row + cols;
-        for (int c = h * p->size; second && c < (h + 1) * p->size; c++) {
-          dq[c] = (float)(dq[c] + ds * k[c]);
-          dk[c] = (float)(dk[c] + ds * q[c]);
-          dk[cols + c] = (float)(dk[cols + c] + w * dy[c]);
+// With s the scores and p the weights: dv_j = p_j dy, ds_j = p_j (<dy, v_j> - sum_l p_l <dy, v_l>),
+// dq = sum_j ds_j k_j / sqrt(size), dk_j = ds_j q / sqrt(size)
+static void attention_grad(const df_query *p, const df_query_grad *g) {
+  for (int r = 0; r < p->rows; r++)
+    for (int h = 0; h < p->heads; h++) {
+      const ptrdiff_t from = h * p->size;
+      const float *q = p->q + r * p->q_row + from, *dy = g->dy + r * g->dy_row + from;
+      const double largest = largest_score(p, r, h);
+      double sum = 0, mean = 0;
+      for (int begin = -1; begin < p->size; begin += begin < 0 ? 1 : PART) { // first the sums
+        const int n = p->size - begin < PART ? p->size - begin : PART;
+        double dq[PART] = {0};
+        for (int j = 0; j < end_of(p, r); j++) {
+          if (!sees(p, r, j)) continue;
+          const double w = exp(score(p, r, h, j) - largest);
+          double dw = 0;
+          for (int c = 0; c < p->size; c++)
+            dw += (double)dy[c] * p->values[j * p->values_row + from + c];
+          if (begin < 0) sum += w, mean += w * dw;
+          const double ds = w / sum * (dw - mean / sum) / sqrt(p->size);
+          float *dk = g->dk + j * g->d_row + from, *dv = g->dv + j * g->d_row + from;
+          for (int c = begin; c >= 0 && c < begin + n; c++) {
+            dq[c - begin] += ds * g->keys[j * p->values_row + from + c];
+            dk[c] = (float)(dk[c] + ds * q[c]);
+            dv[c] = (float)(dv[c] + w / sum * dy[c]);
+          }
+        }
+        for (int c = begin; c >= 0 && c < begin + n; c++) {
+          float *to = g->dq + r * g->d_row + from + c;
+          *to = (float)(*to + dq[c - begin]);
         }
       }
-  }
+    }
 }
 
 static void gru(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,

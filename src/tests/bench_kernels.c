@@ -308,39 +308,45 @@ static void int8_products(void) {
   }
 }
 
-// Attention of a layer of C columns to T rows: one row more, that sees all T; T rows, each of which sees those before
+// Attention of a layer of C columns to T rows: one row, that sees T with itself; T rows, each of which sees those before
 // it; the derivative of that. GFLOP/s, as a share of multiply-adds in registers, and the time beside that of the layer's
 // linear maps, 12 C^2 multiply-adds for each row (of the derivative: 24 C^2).
-static void attend(const df_kernels *K, const df_query *p, int first, int rows, const float *values,
-                   const float *dy, float *d) {
-  df_query q = *p;
-  const ptrdiff_t cols = p->heads * p->size;
-  for (q.self = q.seen = first; q.self < first + rows; q.self++, q.seen++) {
-    q.row = p->row + q.self * 3 * cols;
-    q.y = p->y + q.self * cols;
-    if (dy)
-      K->attention_grad(&q, values, dy + q.self * cols, d, 3 * cols);
-    else
-      K->attention(&q);
-  }
-}
-
 static void attention(void) {
   static const int shapes[][3] = {{60, 128, 4}, {60, 512, 8}, {250, 256, 8}};
-  static const char *const names[] = {"one row more", "all rows", "derivative"};
+  static const char *const names[] = {"one row", "all rows", "derivative"};
   printf("\nattention        T     C heads");
   for (int t = 0; t < table_count; t++) printf("  %10s limit  of layer", tables[t]->name);
   printf("\n");
   for (int s = 0; s < COUNT(shapes) * COUNT(names); s++) {
     const int *shape = shapes[s / COUNT(names)], what = s % COUNT(names);
-    const int T = shape[0], cols = shape[1], heads = shape[2], row = df_keys_row(T + 1);
-    const int rows = what ? T : 1, first = what ? 0 : T;
-    const size_t n = (size_t)(T + 1) * (size_t)cols;
+    const int T = shape[0], cols = shape[1], heads = shape[2], row = df_keys_row(T);
+    const int rows = what ? T : 1;
+    const size_t n = (size_t)T * (size_t)cols;
     float *qkv = numbers(3 * n), *turned = numbers((size_t)row * (size_t)cols);
     float *y = numbers(n), *d = numbers(3 * n), *b = numbers((size_t)(12 * cols * cols));
     float *c = numbers((size_t)(12 * rows * cols));
-    const float *dy = what == 2 ? y : NULL;
-    const df_query p = {heads, cols / heads, 0, 0, qkv, turned, row, qkv + 2 * cols, 3 * cols, y};
+    const df_query p = {.rows = rows,
+                        .heads = heads,
+                        .size = cols / heads,
+                        .self = T - rows,
+                        .seen = T - rows,
+                        .more = 1,
+                        .q = qkv,
+                        .q_row = 3 * cols,
+                        .keys = turned,
+                        .keys_row = row,
+                        .values = qkv + 2 * cols,
+                        .values_row = 3 * cols,
+                        .y = y,
+                        .y_row = cols};
+    const df_query_grad g = {.keys = qkv + cols,
+                             .values = turned,
+                             .dy = y,
+                             .dy_row = cols,
+                             .dq = d,
+                             .dk = d + cols,
+                             .dv = d + 2 * cols,
+                             .d_row = 3 * cols};
     printf("%-14s%4d  %4d  %4d", names[what], T, cols, heads);
     for (int t = 0; t < table_count; t++) {
       const df_kernels *K = tables[t];
@@ -358,13 +364,13 @@ static void attention(void) {
                                 .c_row = 12 * cols};
       double speed[ROUNDS], share[ROUNDS], of_layer[ROUNDS];
       // keys that a row is multiplied with, and as many values; the derivative has 5 such products
-      const double keys = what ? 0.5 * T * (T + 1) : T + 1;
+      const double keys = what ? 0.5 * T * (T + 1) : T;
       const double operations = (what == 2 ? 5 : 2) * 2 * keys * cols;
       for (int r = 0; r < ROUNDS; r++) {
         double seconds, layer;
-        if (r == 0) WARM(attend(K, &p, first, rows, turned, dy, d));
+        if (r == 0) WARM(what == 2 ? K->attention_grad(&p, &g) : K->attention(&p));
         const double before = limit_now(K, 2, 0, 0, NULL);
-        TIMED(seconds, attend(K, &p, first, rows, turned, dy, d));
+        TIMED(seconds, what == 2 ? K->attention_grad(&p, &g) : K->attention(&p));
         const double after = limit_now(K, 2, 0, 0, NULL);
         TIMED(layer, K->matmul(&linear));
         if (what == 2) layer *= 2;

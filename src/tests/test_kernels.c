@@ -960,46 +960,79 @@ static sequence random_sequence(int rows, int cols, int wider, float scale) {
   return s;
 }
 
-static df_query query(const sequence *s, int heads, int self, int seen, float *y) {
+static df_query query(const sequence *s, int heads, int rows, int self, int seen, int more,
+                      matrix *y) {
   const int cols = s->keys.rows;
-  return (df_query){
-      heads,       cols / heads,        self,       seen, s->qkv.x + self * s->qkv.row, s->keys.x,
-      s->keys.row, s->qkv.x + 2 * cols, s->qkv.row, y};
+  return (df_query){.rows = rows,
+                    .heads = heads,
+                    .size = cols / heads,
+                    .self = self,
+                    .seen = seen,
+                    .more = more,
+                    .q = s->qkv.x + self * s->qkv.row,
+                    .q_row = s->qkv.row,
+                    .keys = s->keys.x,
+                    .keys_row = s->keys.row,
+                    .values = s->qkv.x + 2 * cols,
+                    .values_row = s->qkv.row,
+                    .y = y->x,
+                    .y_row = y->row};
 }
 
+static df_query_grad query_grad(const sequence *s, int self, const matrix *dy, matrix *d) {
+  const int cols = s->keys.rows;
+  return (df_query_grad){.keys = s->qkv.x + cols,
+                         .values = s->values.x,
+                         .dy = dy->x,
+                         .dy_row = dy->row,
+                         .dq = d->x + self * d->row,
+                         .dk = d->x + cols,
+                         .dv = d->x + 2 * cols,
+                         .d_row = d->row};
+}
+
+// Runs of rows of which the first sees `seen` rows: it is the next one, or further on, or amid them.
 TEST(attention_agrees_with_the_reference) {
   static const int sizes[] = {1, 3, 4, 7, 12, 16, 19, 32, 35, 64, 77};
   EACH_TABLE(K)
   for (int s = 0; s < COUNT(sizes); s++)
-    for (int seen = 0; seen <= 200; seen += seen < 20 ? 1 : seen < 70 ? 7 : 43)
-      for (int where = 0; where < 3;
-           where++) { // the row behind those seen, further on, and amid them
+    for (int seen = 0; seen <= 160; seen += seen < 20 ? 1 : seen < 70 ? 7 : 43)
+      for (int where = 0; where < 3; where++) {
         const int heads = 1 + (seen + s) % 5, cols = heads * sizes[s], wider = seen % 2 ? 3 : 0;
-        const int self = where == 0 ? seen : where == 1 ? seen + 3 : seen / 2;
-        if (where == 2 && !seen) continue;
+        const int rows = 1 + (seen + 2 * s + where) % 6, more = where < 2 ? 1 : 0;
+        const int self = where == 0 ? seen : where == 1 ? seen + rows + 1 : seen / 2;
+        if (where == 2 && self + rows > seen) continue;
+        const int all = self + rows > seen ? self + rows : seen;
         const float scale = seen % 3 ? 1 : 4;
-        DURING("%s, %d heads of %d, row %d sees %d, scale %g", K->name, heads, sizes[s], self, seen,
-               (double)scale);
-        sequence q = random_sequence(self < seen ? seen : self + 1, cols, wider, scale);
-        matrix y = random_matrix(1, cols, 0, 1), y0 = copy_of(y), dy = random_matrix(1, cols, 0, 1);
-        matrix d = random_matrix(q.qkv.rows, 3 * cols, wider, 1), d0 = copy_of(d);
-        df_query p = query(&q, heads, self, seen, y.x), p0 = p;
-        p0.y = y0.x;
+        DURING("%s, %d heads of %d, %d rows from %d on see %d, scale %g", K->name, heads, sizes[s],
+               rows, self, seen, (double)scale);
+        sequence q = random_sequence(all, cols, wider, scale);
+        matrix y = random_matrix(rows, cols, wider, 1), y0 = copy_of(y);
+        matrix dy = random_matrix(rows, cols, wider, 1);
+        matrix d = random_matrix(all, 3 * cols, wider, 1), d0 = copy_of(d);
+        df_query p = query(&q, heads, rows, self, seen, more, &y);
+        df_query p0 = query(&q, heads, rows, self, seen, more, &y0);
+        const df_query_grad g = query_grad(&q, self, &dy, &d), g0 = query_grad(&q, self, &dy, &d0);
         K->attention(&p);
         reference()->attention(&p0);
         check_matrix(&y, &y0, 4e-6 * (double)scale, 0);
-        K->attention_grad(&p, q.values.x, dy.x, d.x, d.row);
-        reference()->attention_grad(&p0, q.values.x, dy.x, d0.x, d0.row);
+        K->attention_grad(&p, &g);
+        reference()->attention_grad(&p0, &g0);
         check_matrix(&d, &d0, 1e-5 * (double)(scale * scale), 0);
-        // A row that is not seen is nobody's business.
-        for (int i = seen; i < q.qkv.rows; i++)
-          for (int c = 0; c < q.qkv.cols && i != self; c++) {
-            q.qkv.x[i * q.qkv.row + c] = NAN;
-            q.keys.x[c / 3 * q.keys.row + i] = NAN;
+        // Each row alone; what it does not see is nobody's business.
+        for (int r = rows - 1; r >= 0; r--) {
+          for (int i = seen + r * more; i < all; i++)
+            for (int c = 0; c < cols && (i < self || i > self + r); c++)
+              q.qkv.x[i * q.qkv.row + 2 * cols + c] = q.keys.x[c * q.keys.row + i] = NAN;
+          p = query(&q, heads, 1, self + r, seen + r * more, 0, &y0);
+          K->attention(&p);
+          CHECK(same_bits(y0.x, y.x + r * y.row, cols));
+          if (where == 0) { // the row itself is seen anyway, and may be counted
+            p.seen++;
+            K->attention(&p);
+            CHECK(same_bits(y0.x, y.x + r * y.row, cols));
           }
-        p.y = y0.x;
-        K->attention(&p);
-        CHECK(same_bits(y0.x, y.x, cols));
+        }
         FREE(q.qkv, q.keys, q.values, y, y0, dy, d, d0);
       }
 }
@@ -1015,11 +1048,14 @@ TEST(attention_can_be_to_one_row_alone) {
       s.qkv.x[N * s.qkv.row + c] = 300;
       s.keys.x[c * s.keys.row + to] = 300;
     }
-    float y[C];
-    const df_query p = query(&s, HEADS, N, N, y);
+    matrix y = random_matrix(1, C, 0, 1);
+    const df_query p = query(&s, HEADS, 1, N, N, 0, &y);
     K->attention(&p);
-    CHECK(same_bits(y, s.qkv.x + to * s.qkv.row + 2 * C, C));
-    FREE(s.qkv, s.keys, s.values);
+    for (int c = 0; c < C; c++) {
+      const float v = s.qkv.x[to * s.qkv.row + 2 * C + c];
+      CHECK_NEAR(y.x[c], v, 2.5e-7 * fabsf(v));
+    }
+    FREE(s.qkv, s.keys, s.values, y);
   }
 }
 
@@ -1033,11 +1069,11 @@ TEST(attention_keeps_nan_in_its_head) {
     if (what == 1) s.keys.x[(SIZE + 1) * s.keys.row + 20] = NAN;
     if (what == 2) s.qkv.x[7 * s.qkv.row + 2 * C + SIZE + 1] = NAN;
     if (what == 3) s.qkv.x[N * s.qkv.row + 2 * C + SIZE + 1] = NAN;
-    float y[C];
-    const df_query p = query(&s, HEADS, N, N, y);
+    matrix y = random_matrix(1, C, 0, 1);
+    const df_query p = query(&s, HEADS, 1, N, N, 0, &y);
     K->attention(&p);
-    for (int c = 0; c < C; c++) CHECK(isnan(y[c]) == (what < 2 ? c / SIZE == 1 : c == SIZE + 1));
-    FREE(s.qkv, s.keys, s.values);
+    for (int c = 0; c < C; c++) CHECK(isnan(y.x[c]) == (what < 2 ? c / SIZE == 1 : c == SIZE + 1));
+    FREE(s.qkv, s.keys, s.values, y);
   }
 }
 

@@ -1,62 +1,71 @@
-// Attention: of all rows of a member of the batch to each other, or of single rows to what is kept of their sequence.
-// The kernel does one query row; here is who sees whom.
+// Attention: of all rows of a member of the batch to each other, or of single rows to what is kept of their sequence. Who
+// sees whom is told here, in runs of rows of which each sees as much as the one before, or one more.
 #include <string.h>
 
 #include "graph/internal.h"
 
-// Keys and values that row i sees beside its own: those of rows 0 .. result - 1.
-static int seen(df_attend attend, int rows, int i) {
-  switch (attend) {
-  case DF_ATTEND_PAST: return i;
-  case DF_ATTEND_ALL: return rows;
-  case DF_ATTEND_CLEAN: return i < rows / 2 ? i : i - rows / 2;
+// Rows of a member in such runs: one, or the clean ones and the noised ones. src = qkv, keys transposed;
+// i = {heads, attend, columns of a head}
+static int runs_of(const df_step *s, int b, df_query run[2]) {
+  const int heads = s->y->i[0], size = s->y->i[2], rows = s->y->rows, cols = heads * size;
+  const ptrdiff_t row = s->src[0].row, keys_row = s->src[1].row;
+  const float *qkv = s->src[0].data + b * rows * row;
+  run[0] = (df_query){.rows = rows,
+                      .heads = heads,
+                      .size = size,
+                      .more = 1,
+                      .q = qkv,
+                      .q_row = row,
+                      .keys = s->src[1].data + b * cols * keys_row,
+                      .keys_row = keys_row,
+                      .values = qkv + 2 * cols,
+                      .values_row = row};
+  switch ((df_attend)s->y->i[1]) {
+  case DF_ATTEND_PAST: break;
+  case DF_ATTEND_ALL:
+    run[0].seen = rows;
+    run[0].more = 0;
+    break;
+  case DF_ATTEND_CLEAN:
+    run[0].rows = rows / 2;
+    run[1] = run[0];
+    run[1].self = rows / 2;
+    run[1].q += rows / 2 * row;
+    return 2;
   }
-  return 0;
+  return 1;
 }
 
-// Row i of a member, whose qkv (rows,3C) and transposed keys begin where the arguments say
-static df_query query(const df_tensor *y, int i, const float *qkv, ptrdiff_t qkv_row,
-                      const float *keys, ptrdiff_t keys_row) {
-  return (df_query){.heads = y->i[0],
-                    .size = y->i[2],
-                    .self = i,
-                    .seen = seen((df_attend)y->i[1], y->rows, i),
-                    .row = qkv + i * qkv_row,
-                    .keys = keys,
-                    .keys_row = keys_row,
-                    .values = qkv + 2 * y->i[0] * y->i[2],
-                    .values_row = qkv_row};
-}
-
-// src = qkv, keys transposed; i = {heads, attend, columns of a head}
 static void run(const df_step *s, int batch) {
-  const df_tensor *y = s->y;
-  const ptrdiff_t rows = y->rows, qkv_row = s->src[0].row, keys_row = s->src[1].row;
-  const int members = df_rows(y, batch) / y->rows;
-  for (int b = 0; b < members; b++)
-    for (int i = 0; i < rows; i++) {
-      df_query q = query(y, i, s->src[0].data + b * rows * qkv_row, qkv_row,
-                         s->src[1].data + b * y->cols * keys_row, keys_row);
-      q.y = s->out.data + (b * rows + i) * s->out.row;
-      s->kernels->attention(&q);
+  const int rows = s->y->rows, members = df_rows(s->y, batch) / rows;
+  for (int b = 0; b < members; b++) {
+    df_query part[2];
+    for (int i = 0, n = runs_of(s, b, part); i < n; i++) {
+      part[i].y = s->out.data + (b * rows + part[i].self) * (ptrdiff_t)s->out.row;
+      part[i].y_row = s->out.row;
+      s->kernels->attention(&part[i]);
     }
+  }
 }
 
-// src = qkv, keys and values transposed, dy. There is no second derivative.
+// src = qkv, keys and values transposed, dy; y (R,3C). There is no second derivative.
 static void grad_run(const df_step *s, int batch) {
-  const df_tensor *y = s->y; // (R,3C)
-  const ptrdiff_t rows = y->rows, cols = y->cols / 3, turned_row = s->src[1].row;
-  const int members = df_rows(y, batch) / y->rows;
+  const int rows = s->y->rows, cols = s->y->cols / 3, members = df_rows(s->y, batch) / rows;
+  const ptrdiff_t d_row = s->out.row, dy_row = s->src[3].row;
   for (int b = 0; b < members; b++) {
-    const float *qkv = s->src[0].data + b * rows * s->src[0].row;
-    float *d = s->out.data + b * rows * s->out.row;
-    memset(d, 0, (size_t)rows * (size_t)s->out.row * sizeof *d);
-    for (int i = 0; i < rows; i++) {
-      df_query q =
-          query(y, i, qkv, s->src[0].row, s->src[1].data + b * cols * turned_row, turned_row);
-      s->kernels->attention_grad(&q, s->src[2].data + b * cols * turned_row,
-                                 s->src[3].data + (b * rows + i) * s->src[3].row, d, s->out.row);
-    }
+    df_query part[2];
+    float *d = s->out.data + b * rows * d_row;
+    memset(d, 0, (size_t)rows * (size_t)d_row * sizeof *d);
+    for (int i = 0, n = runs_of(s, b, part); i < n; i++)
+      s->kernels->attention_grad(
+          &part[i], &(df_query_grad){.keys = part[i].values - cols,
+                                     .values = s->src[2].data + b * cols * part[i].keys_row,
+                                     .dy = s->src[3].data + (b * rows + part[i].self) * dy_row,
+                                     .dy_row = dy_row,
+                                     .dq = d + part[i].self * d_row,
+                                     .dk = d + cols,
+                                     .dv = d + 2 * cols,
+                                     .d_row = d_row});
   }
 }
 
@@ -110,33 +119,55 @@ df_tensor *df_attention(df_tensor *qkv, int heads, df_attend attend) {
   return y;
 }
 
+// Row i of place, and where its sequence is kept
+typedef struct place {
+  int self, seen;
+  float *keys, *values;
+} place;
+
+static place place_of(const df_step *s, int i) {
+  const float *p = s->src[1].data + (ptrdiff_t)i * s->src[1].row;
+  float *keys = s->src[2].data + (ptrdiff_t)p[0] * s->src[2].row;
+  return (place){(int)p[1], (int)p[2], keys,
+                 keys + (ptrdiff_t)s->y->cols * df_keys_row(s->y->i[1])};
+}
+
 // src = qkv, place, memory; i = {heads, window}
 static void kept_run(const df_step *s, int batch) {
-  const int cols = s->y->cols, rows = df_rows(s->y, batch), keys_row = df_keys_row(s->y->i[1]);
-  const size_t all_keys = (size_t)cols * (size_t)keys_row;
-  for (int pass = 0; pass < 2; pass++) // everybody's key and value are stored before anybody looks
-    for (int i = 0; i < rows; i++) {
-      const float *row = s->src[0].data + (ptrdiff_t)i * s->src[0].row;
-      const float *place = s->src[1].data + (ptrdiff_t)i * s->src[1].row;
-      const int self = (int)place[1];
-      float *keys = s->src[2].data + (ptrdiff_t)place[0] * s->src[2].row;
-      float *values = keys + all_keys;
-      if (pass == 0) {
-        for (int c = 0; c < cols; c++) keys[c * keys_row + self] = row[cols + c];
-        memcpy(values + self * cols, row + 2 * cols, (size_t)cols * sizeof *values);
-        continue;
-      }
-      s->kernels->attention(&(df_query){.heads = s->y->i[0],
-                                        .size = cols / s->y->i[0],
-                                        .self = self,
-                                        .seen = (int)place[2],
-                                        .row = row,
-                                        .keys = keys,
-                                        .keys_row = keys_row,
-                                        .values = values,
-                                        .values_row = cols,
-                                        .y = s->out.data + (ptrdiff_t)i * s->out.row});
+  const int heads = s->y->i[0], cols = s->y->cols, rows = df_rows(s->y, batch);
+  const ptrdiff_t q_row = s->src[0].row, keys_row = df_keys_row(s->y->i[1]);
+  for (int i = 0; i < rows; i++) {
+    const place to = place_of(s, i);
+    const float *k = s->src[0].data + i * q_row + cols;
+    for (int c = 0; c < cols; c++) to.keys[c * keys_row + to.self] = k[c];
+    memcpy(to.values + (ptrdiff_t)to.self * cols, k + cols, (size_t)cols * sizeof *k);
+  }
+  // Tokens of one sequence that follow each other are asked together: they read the same keys and values.
+  for (int i = 0, n; i < rows; i += n) {
+    const place first = place_of(s, i);
+    int more = 0;
+    for (n = 1; i + n < rows; n++) {
+      const place next = place_of(s, i + n);
+      if (n == 1) more = next.seen - first.seen;
+      if (next.keys != first.keys || next.self != first.self + n || more < 0 || more > 1 ||
+          next.seen != first.seen + n * more)
+        break;
     }
+    s->kernels->attention(&(df_query){.rows = n,
+                                      .heads = heads,
+                                      .size = cols / heads,
+                                      .self = first.self,
+                                      .seen = first.seen,
+                                      .more = n > 1 ? more : 0,
+                                      .q = s->src[0].data + i * q_row,
+                                      .q_row = q_row,
+                                      .keys = first.keys,
+                                      .keys_row = keys_row,
+                                      .values = first.values,
+                                      .values_row = cols,
+                                      .y = s->out.data + (ptrdiff_t)i * s->out.row,
+                                      .y_row = s->out.row});
+  }
 }
 
 const df_op df_op_attention_kept = {"attention_kept", kept_run, NULL, 0};

@@ -36,8 +36,7 @@ void DF_K(softmax_grad)(float scale, int rows, int cols, const float *y, ptrdiff
                         const float *dy, ptrdiff_t dy_row, float *dx, ptrdiff_t dx_row);
 
 void DF_K(attention)(const df_query *p);
-void DF_K(attention_grad)(const df_query *p, const float *values, const float *dy, float *d,
-                          ptrdiff_t d_row);
+void DF_K(attention_grad)(const df_query *p, const df_query_grad *g);
 
 void DF_K(gru)(int rows, int n, const float *gi, ptrdiff_t gi_row, const float *gh,
                ptrdiff_t gh_row, const float *h, ptrdiff_t h_row, float *y, ptrdiff_t y_row);
