@@ -20,26 +20,34 @@ enum {
   TILE = 4, // rows whose derivatives are added to a key and a value at once
 };
 
+// Bodies with a constant number of vectors n: their loops over those are unrolled, and arrays become registers.
+#define BODY static inline __attribute__((always_inline))
+#ifdef __clang__
+#define foreach(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#else
+#define foreach(i, n) _Pragma("GCC unroll 4") for (int i = 0; i < (n); i++)
+#endif
+
 static const float lane_number[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // s[j] = <q, column j of keys> for n vectors of columns. Even and odd terms are summed up apart: v_fma has a latency.
-static inline void scores_of(int n, ptrdiff_t size, const float *q, const float *keys,
-                             ptrdiff_t row, float *s) {
+BODY void scores_of(int n, ptrdiff_t size, const float *q, const float *keys, ptrdiff_t row,
+                    float *s) {
   vec even[4], odd[4];
-  for (int i = 0; i < n; i++) even[i] = odd[i] = v_set(0);
+  foreach (i, n) even[i] = odd[i] = v_set(0);
   ptrdiff_t c = 0;
   for (; c + 2 <= size; c += 2, keys += 2 * row) {
     const vec a = v_spread(q + c), b = v_spread(q + c + 1);
-    for (int i = 0; i < n; i++) {
+    foreach (i, n) {
       even[i] = v_fma(a, v_load(keys + i * WIDTH), even[i]);
       odd[i] = v_fma(b, v_load(keys + row + i * WIDTH), odd[i]);
     }
   }
   if (c < size) {
     const vec a = v_spread(q + c);
-    for (int i = 0; i < n; i++) even[i] = v_fma(a, v_load(keys + i * WIDTH), even[i]);
+    foreach (i, n) even[i] = v_fma(a, v_load(keys + i * WIDTH), even[i]);
   }
-  for (int i = 0; i < n; i++) v_store(s + i * WIDTH, v_add(even[i], odd[i]));
+  foreach (i, n) v_store(s + i * WIDTH, v_add(even[i], odd[i]));
 }
 
 // The rows that one row attends to: those seen, and itself behind them where it is not one of them
@@ -89,34 +97,33 @@ static inline float largest_of(int count, const float *s, float before) {
 // n vectors of y = (fade y + sum over j of w[j] x_j) scale; x_j, j < count, is row j of x, and the last one is `own`
 // unless that is NULL. y is not read if fade is NULL; `left` floats are left of it. Each of `turns` sums takes every
 // turns-th row.
-static inline void mix_of(int n, int turns, ptrdiff_t left, const vec *fade, ptrdiff_t count,
-                          const float *w, const float *x, ptrdiff_t row, const float *own,
-                          vec scale, float *y) {
+BODY void mix_of(int n, int turns, ptrdiff_t left, const vec *fade, ptrdiff_t count, const float *w,
+                 const float *x, ptrdiff_t row, const float *own, vec scale, float *y) {
   vec sum[4][4];
-  for (int i = 0; i < n; i++) {
-    for (int t = 0; t < turns; t++) sum[t][i] = v_set(0);
+  foreach (i, n) {
+    foreach (t, turns) sum[t][i] = v_set(0);
     if (fade) sum[0][i] = v_mul(*fade, v_get(y + i * WIDTH, left - i * WIDTH));
   }
   ptrdiff_t j = 0;
   for (; j + turns <= count; j += turns, x += turns * row)
-    for (int t = 0; t < turns; t++) {
+    foreach (t, turns) {
       const vec a = v_spread(w + j + t);
-      for (int i = 0; i < n; i++)
+      foreach (i, n)
         sum[t][i] = v_fma(a, v_get(x + t * row + i * WIDTH, left - i * WIDTH), sum[t][i]);
     }
   for (; j < count; j++, x += row) {
     const vec a = v_spread(w + j);
-    for (int i = 0; i < n; i++)
-      sum[0][i] = v_fma(a, v_get(x + i * WIDTH, left - i * WIDTH), sum[0][i]);
+    foreach (i, n) sum[0][i] = v_fma(a, v_get(x + i * WIDTH, left - i * WIDTH), sum[0][i]);
   }
   if (own) {
     const vec a = v_spread(w + j);
-    for (int i = 0; i < n; i++)
+    foreach (i, n)
       sum[turns - 1][i] = v_fma(a, v_get(own + i * WIDTH, left - i * WIDTH), sum[turns - 1][i]);
   }
-  for (int i = 0; i < n; i++) {
-    for (int t = turns / 2; t > 0; t /= 2)
-      for (int k = 0; k < t; k++) sum[k][i] = v_add(sum[k][i], sum[k + t][i]);
+  foreach (i, n) {
+    if (turns == 4)
+      sum[0][i] = v_add(sum[0][i], sum[2][i]), sum[1][i] = v_add(sum[1][i], sum[3][i]);
+    if (turns > 1) sum[0][i] = v_add(sum[0][i], sum[1][i]);
     v_put(y + i * WIDTH, left - i * WIDTH, v_mul(scale, sum[0][i]));
   }
 }
@@ -200,20 +207,20 @@ static inline void add(ptrdiff_t n, float w, const float *x, float *y) {
 }
 
 // Row j of y += sum over r of w[r][j] x_r, for n vectors of columns
-static inline void spread_of(int n, ptrdiff_t left, int count, float w[TILE][KEYS],
-                             const float *const x[TILE], ptrdiff_t at, float *y, ptrdiff_t row) {
+BODY void spread_of(int n, ptrdiff_t left, int count, float w[TILE][KEYS],
+                    const float *const x[TILE], ptrdiff_t at, float *y, ptrdiff_t row) {
   vec from[TILE][2];
-  for (int r = 0; r < TILE; r++)
-    for (int i = 0; i < n; i++) from[r][i] = v_get(x[r] + at + i * WIDTH, left - i * WIDTH);
+  foreach (r, TILE)
+    foreach (i, n) from[r][i] = v_get(x[r] + at + i * WIDTH, left - i * WIDTH);
   y += at;
   for (int j = 0; j < count; j++, y += row) {
     vec sum[2];
-    for (int i = 0; i < n; i++) sum[i] = v_get(y + i * WIDTH, left - i * WIDTH);
-    for (int r = 0; r < TILE; r++) {
+    foreach (i, n) sum[i] = v_get(y + i * WIDTH, left - i * WIDTH);
+    foreach (r, TILE) {
       const vec a = v_spread(w[r] + j);
-      for (int i = 0; i < n; i++) sum[i] = v_fma(a, from[r][i], sum[i]);
+      foreach (i, n) sum[i] = v_fma(a, from[r][i], sum[i]);
     }
-    for (int i = 0; i < n; i++) v_put(y + i * WIDTH, left - i * WIDTH, sum[i]);
+    foreach (i, n) v_put(y + i * WIDTH, left - i * WIDTH, sum[i]);
   }
 }
 
