@@ -64,6 +64,12 @@ size_t df_model_bytes(const df_model *model);      // memory held
 
 typedef struct df_sampler df_sampler;
 
+// A network with attention sees a window of N tokens (denoiser.window of its config). Of a longer sequence it sees
+// those up to the last one that falls in a row, so context that is farther back is dropped. Tokens that fall in one
+// row must fit into the window: the first step is NOT_SUPPORTED where they do not. If it is causal, keys and values of
+// tokens that do not change are kept, and a row costs the others only; until the window moves on, which costs all of
+// it once. If it is not, every row costs the whole window, padded behind the end.
+
 // Lengths that are not numbers of tokens: the stop head decides, up to max_length; or on and on
 // (with a stop head: until it ends the sequence).
 enum { DF_LENGTH_DRAWN = 0, DF_LENGTH_UNBOUNDED = -1 };
@@ -78,13 +84,13 @@ typedef struct df_sampler_options {
   double uncertainty; // u of the pyramid and trapezoid, 0 .. S
   double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
-  bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost)
+  bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost); needs a causal network
   int grid; // a df_grid_kind (diffusion/noise.h): which levels the steps visit; fitted needs a model
             // that has one (NOT_SUPPORTED)
   int stabilization; // level (0 .. K) at which known and finished tokens enter the network
   // Rows that may be computed ahead of the one that is handed out, 0 or more: cells of the table
   // that do not depend on each other are one batch then. Changes speed and memory, not a bit of the
-  // result. Default: until batches are full.
+  // result. Default: until batches are full. With attention none are.
   int ahead;
   int threads; // that share a batch of cells, 1 or more; 0: one per core. Changes speed only
   // How weight matrices are held and multiplied, a df_weights (kernels/kernels.h): float32, the default, or 8 bits,

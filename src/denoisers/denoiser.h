@@ -28,6 +28,7 @@ typedef struct df_network {
   int layers, heads;
   int window;  // N, tokens that enter the network at most; 0: recurrent
   bool causal; // a token sees those before it; else all of the window
+  bool norm_first, rotary, gated; // variants of the layer (transformer.c)
 } df_network;
 
 static inline bool df_network_sees_all(const df_network *net) {

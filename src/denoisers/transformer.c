@@ -4,6 +4,11 @@
 //
 //   h = W2 relu(W1 [x, code(level), condition]) + code(position)
 //   layer:  h = norm1(h + attention(h)),  h = norm2(h + V2 relu(V1 h))
+//
+// Not in that code, and off by default:
+//   norm_first  h = h + attention(norm1(h)),  h = h + V2 relu(V1 norm2(h)), and a norm behind the last layer
+//   rotary      queries and keys are turned by their position (Su et al. 2021) instead of the code added
+//   gated       silu(V1 h) * (V3 h) in place of relu(V1 h) (Shazeer 2020, SwiGLU), V1 and V3 in one matrix
 #include <stdio.h>
 
 #include "denoisers/denoiser.h"
@@ -17,6 +22,9 @@ static const df_network_key keys[] = {
     DF_NETWORK_KEY(hidden_size, 1, MAX_SIZE, 0), // 0: 4 times the width
     DF_NETWORK_KEY(window, 1, MAX_WINDOW, DF_REQUIRED),
     DF_NETWORK_KEY(causal, 0, 1, true),
+    DF_NETWORK_KEY(norm_first, 0, 1, false),
+    DF_NETWORK_KEY(rotary, 0, 1, false),
+    DF_NETWORK_KEY(gated, 0, 1, false),
     {0},
 };
 
@@ -29,6 +37,10 @@ static df_status check(df_network *net, df_error *error) {
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.heads: expected a divisor of network_size = %d, found %d",
                    net->network_size, net->heads);
+  if (net->rotary && net->network_size / net->heads % 2)
+    return df_fail(error, DF_BAD_CONFIG,
+                   "denoiser.rotary: turns pairs of numbers, but a head has %d of them",
+                   net->network_size / net->heads);
   if (net->stop_head && !net->causal)
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.stop_head: needs a causal network, as a token must not know whether "
@@ -55,26 +67,50 @@ static df_tensor *positions(df_graph *g, int T, bool twice) {
   return df_reshape(df_concat((df_tensor *[]){row, twice ? row : NULL}, 2), twice ? 2 * T : T, 1);
 }
 
-static df_tensor *layer(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
-                        int i) {
-  const int C = net->network_size;
+static df_tensor *attention(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
+                            df_tensor *position, int i) {
+  (void)position; //ROT
   char name[96];
   snprintf(name, sizeof name, "model.transformer.layers.%d.self_attn", i);
   df_tensor *qkv = df_nn_attention_inputs(nn, h, name); // (B x T, 3 C)
+  //ROT if (net->rotary) qkv = df_rotary(qkv, position, net->heads);
   df_tensor *seen = seq->kept
                         ? df_attention_kept(qkv, seq->place, seq->kept[i], net->window, net->heads)
                         : df_attention(qkv, net->heads,
                                        !net->causal ? DF_ATTEND_ALL
                                        : seq->clean ? DF_ATTEND_CLEAN
                                                     : DF_ATTEND_PAST);
-  h = df_add(df_nn_linear(nn, seen, C, "%s.out_proj", name), h);
-  snprintf(name, sizeof name, "model.transformer.layers.%d.norm1", i);
-  h = df_nn_layer_norm(nn, h, 1e-5f, name);
-  df_tensor *wide = df_nn_linear(nn, h, net->hidden_size, "model.transformer.layers.%d.linear1", i);
-  wide = df_unary_op(DF_RELU, 0, 0, wide);
-  h = df_add(df_nn_linear(nn, wide, C, "model.transformer.layers.%d.linear2", i), h);
-  snprintf(name, sizeof name, "model.transformer.layers.%d.norm2", i);
+  return df_nn_linear(nn, seen, net->network_size, "%s.out_proj", name);
+}
+
+static df_tensor *feed_forward(const df_network *net, df_nn *nn, df_tensor *h, int i) {
+  const int F = net->hidden_size;
+  df_tensor *wide = df_nn_linear(nn, h, net->gated ? 2 * F : F, // (B x T, F or 2 F)
+                                 "model.transformer.layers.%d.linear1", i);
+  if (net->gated) {
+    df_tensor *gate = df_unary_op(DF_SILU, 0, 0, df_columns(wide, 0, F));
+    wide = df_mul(gate, df_columns(wide, F, F));
+  } else {
+    wide = df_unary_op(DF_RELU, 0, 0, wide);
+  }
+  return df_nn_linear(nn, wide, net->network_size, "model.transformer.layers.%d.linear2", i);
+}
+
+static df_tensor *norm(df_nn *nn, df_tensor *h, int i, int which) {
+  char name[96];
+  snprintf(name, sizeof name, "model.transformer.layers.%d.norm%d", i, which);
   return df_nn_layer_norm(nn, h, 1e-5f, name);
+}
+
+static df_tensor *layer(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
+                        df_tensor *position, int i) {
+  (void)position; //ROT
+  if (net->norm_first) {
+    h = df_add(attention(net, nn, seq, norm(nn, h, i, 1), position, i), h);
+    return df_add(feed_forward(net, nn, norm(nn, h, i, 2), i), h);
+  }
+  h = norm(nn, df_add(attention(net, nn, seq, h, position, i), h), i, 1);
+  return norm(nn, df_add(feed_forward(net, nn, h, i), h), i, 2);
 }
 
 static void build(const df_network *net, df_nn *nn, df_unrolled *seq) {
@@ -88,8 +124,10 @@ static void build(const df_network *net, df_nn *nn, df_unrolled *seq) {
 
   df_tensor *h = df_concat((df_tensor *[]){x, df_position_code(level, C / 2), cond}, 3);
   h = df_unary_op(DF_RELU, 0, 0, df_nn_linear(nn, h, C, "model.init_mlp.0"));
-  h = df_add(df_nn_linear(nn, h, C, "model.init_mlp.2"), df_position_code(position, C));
-  for (int i = 0; i < net->layers; i++) h = layer(net, nn, seq, h, i); // (B x T, C)
+  h = df_nn_linear(nn, h, C, "model.init_mlp.2");
+  if (!net->rotary) h = df_add(h, df_position_code(position, C));
+  for (int i = 0; i < net->layers; i++) h = layer(net, nn, seq, h, position, i); // (B x T, C)
+  if (net->norm_first) h = df_nn_layer_norm(nn, h, 1e-5f, "model.transformer.norm");
 
   apart(df_nn_linear(nn, h, net->token_size, "model.out"), clean ? T : 0, T, seq->out);
   if (seq->stop) {

@@ -6,14 +6,22 @@
 #include "io/safetensors.h"
 #include "tests/test.h"
 
-static const char config_text[] =
+#define REST                                                                                       \
+  " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"                    \
+  " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"a\", \"mean\": "         \
+  "100, \"std\": 3}]},"                                                                            \
+  " \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 4, \"max_tokens\": 5}}"
+
+// Of every denoiser.
+static const char *const configs[] = {
     "{\"format\": \"diffusion-forcing/1\", \"name\": \"small\","
     " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4, \"stop_head\": "
-    "true, \"initial\": \"learned\"},"
-    " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"
-    " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"a\", \"mean\": "
-    "100, \"std\": 3}]},"
-    " \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 4, \"max_tokens\": 5}}";
+    "true, \"initial\": \"learned\"}," REST,
+    "{\"format\": \"diffusion-forcing/1\", \"name\": \"small\","
+    " \"denoiser\": {\"kind\": \"transformer\", \"network_size\": 8, \"layers\": 1, \"heads\": 2, "
+    "\"window\": 5, \"stop_head\": true}," REST,
+};
+static int which; // of configs
 
 enum { MAX_TENSORS = 64 };
 
@@ -27,8 +35,8 @@ typedef struct parts {
 } parts;
 
 static bool make_parts(parts *p) {
-  *p = (parts){.meta = {"config", config_text, NULL}};
-  if (!CHECK_OK(df_config_parse(&p->config, config_text, strlen(config_text), &test_error)) ||
+  *p = (parts){.meta = {"config", configs[which], NULL}};
+  if (!CHECK_OK(df_config_parse(&p->config, configs[which], strlen(configs[which]), &test_error)) ||
       !CHECK_OK(df_network_declare(&p->config.network, &p->params, &test_error)) ||
       !CHECK(p->params.count <= MAX_TENSORS))
     return false;
@@ -90,11 +98,11 @@ static void sample(const df_model *model, float out[10]) {
   df_sampler_free(s);
 }
 
-TEST(a_model_file_opens_and_samples_in_data_units) {
+static void check_file(void) {
   parts p;
   df_model *model = NULL;
   if (make_parts(&p) && CHECK_OK(open_parts(&p, &model))) {
-    CHECK_TEXT(df_model_config(model), config_text);
+    CHECK_TEXT(df_model_config(model), configs[which]);
     CHECK_INT(df_model_parameters(model), df_params_count(&p.params));
     CHECK(df_model_bytes(model) > 4 * df_model_parameters(model));
     float out[10];
@@ -105,6 +113,15 @@ TEST(a_model_file_opens_and_samples_in_data_units) {
   }
   df_model_free(model);
   drop_parts(&p);
+}
+
+TEST(a_model_file_opens_and_samples_in_data_units) {
+  for (which = 0; which < COUNT(configs); which++) {
+    DURING("%s", configs[which]);
+    check_file();
+  }
+  CHECK(!df_denoisers(which)); // there are no others
+  which = 0;
 }
 
 TEST(half_precision_weights_give_nearly_the_same_samples) {
@@ -262,7 +279,7 @@ TEST(a_file_in_pieces_gives_the_same_model) {
         size_t n = pieces[i / 2];
         DURING("%s, pieces of %zu", df_dtype_name(dtypes[d]), n);
         if (!CHECK_OK(load_pieces(&model, bytes, size, n, i % 2 ? size : SIZE_MAX))) continue;
-        CHECK_TEXT(df_model_config(model), config_text);
+        CHECK_TEXT(df_model_config(model), configs[which]);
         CHECK_INT(df_model_bytes(model), df_model_bytes(whole));
         CHECK_INT(
             memcmp(model->params.values, whole->params.values, whole->params.size * sizeof(float)),
@@ -413,7 +430,7 @@ static void *write_views(const df_view *views, int count, size_t *size) {
   size_t at = 0;
   df_json_object_begin(&w, NULL);
   df_json_object_begin(&w, "__metadata__");
-  df_json_put_string(&w, "config", config_text);
+  df_json_put_string(&w, "config", configs[which]);
   df_json_object_end(&w);
   for (int i = 0; i < count; i++) {
     const size_t bytes = views[i].count * df_dtype_size(views[i].dtype);
