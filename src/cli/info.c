@@ -34,14 +34,6 @@ static df_status gather(facts *f, df_error *error) {
   return DF_OK;
 }
 
-static void shape_text(const df_view *v, char *text, size_t size) {
-  size_t used = (size_t)snprintf(text, size, "(");
-  for (int d = 0; d < v->dims; d++)
-    used +=
-        (size_t)snprintf(text + used, size - used, "%s%lld", d ? ", " : "", (long long)v->shape[d]);
-  snprintf(text + used, size - used, ")");
-}
-
 static const char *const initial_names[] = {"zero", "learned", "encoded from an observation"};
 
 static void print_text(const facts *f) {
@@ -100,9 +92,9 @@ static void print_text(const facts *f) {
   printf("%-*s  %-4s  %-14s  %10s  %10s\n", widest, "tensor", "type", "shape", "numbers", "bytes");
   for (int i = 0; i < f->file->count; i++) {
     const df_view *v = &f->file->views[i];
-    char shape[160], numbers[32], size[32];
+    char shape[DF_SHAPE_TEXT], numbers[32], size[32];
     double each = (double)v->count * (double)df_dtype_size(v->dtype);
-    shape_text(v, shape, sizeof shape);
+    df_shape_text(shape, v->shape, v->dims);
     count_text((double)v->count, numbers, sizeof numbers);
     count_text(each, size, sizeof size);
     printf("%-*s  %-4s  %-14s  %10s  %10s\n", widest, v->name, df_dtype_name(v->dtype), shape,

@@ -280,6 +280,39 @@ df_status df_cell_initial(df_cell_runner *r, int n, const float *observation, fl
   return status;
 }
 
+// Token t of B sequences, between to (B, n) and all (B, T, n).
+static void pick(float *to, const float *all, int B, int T, int t, int n) {
+  for (int b = 0; to && b < B; b++)
+    memcpy(to + (size_t)b * (size_t)n, all + ((size_t)b * (size_t)T + (size_t)t) * (size_t)n,
+           (size_t)n * sizeof *to);
+}
+static void put(float *all, const float *from, int B, int T, int t, int n) {
+  for (int b = 0; b < B; b++)
+    memcpy(all + ((size_t)b * (size_t)T + (size_t)t) * (size_t)n, from + (size_t)b * (size_t)n,
+           (size_t)n * sizeof *all);
+}
+
+df_status df_cell_unroll(df_cell_runner *r, int B, int T, const df_cell_tokens *in, float *out,
+                         float *z, df_error *error) {
+  if (B < 1 || B > r->max_cells)
+    return df_fail(error, DF_BAD_ARGUMENT, "expected 1 to %d sequences, found %d", r->max_cells, B);
+  const df_network *net = &r->config->network;
+  const int D = net->token_size, Z = net->latent_size;
+  memcpy(r->z, in->z0, (size_t)B * (size_t)Z * sizeof *r->z);
+  for (int t = 0; t < T; t++) {
+    pick(r->x, in->x, B, T, t, D);
+    pick(r->cond, in->cond, B, T, t, net->condition_size);
+    pick(r->guess, in->guess, B, T, t, D);
+    for (int b = 0; b < B; b++) r->level[b] = in->level[(size_t)b * (size_t)T + (size_t)t];
+    df_status status = df_cell_run(r, B, error);
+    if (status) return status;
+    put(out, r->out, B, T, t, D);
+    put(z, r->z_next, B, T, t, Z);
+    memcpy(r->z, r->z_next, (size_t)B * (size_t)Z * sizeof *r->z);
+  }
+  return DF_OK;
+}
+
 df_status df_cell_first_stop(df_cell_runner *r, const float *z0, float *logit, df_error *error) {
   if (!r->first_stop) return df_fail(error, DF_NOT_SUPPORTED, "the model has no stop head");
   memcpy(r->first_z, z0, (size_t)r->config->network.latent_size * sizeof *z0);
