@@ -3,89 +3,14 @@
 #include <stdlib.h>
 
 #include "base/random.h"
-#include "diffusion/sampler.h"
-#include "tests/golden_model.h"
+#include "tests/verify_pair.h"
 
-// ---- A model file and its reference, as tensors that may be changed ----
-
-enum { MAX_TENSORS = 64, TEXT = 8192 };
-
-typedef struct pair {
-  df_arena arena; // what the tensors point to
-  char config[TEXT], numerics[TEXT];
-  df_tensor_out weights[MAX_TENSORS], tensors[MAX_TENSORS]; // of the model, of the reference
-  int weight_count, count;
-  const char *format, *made_for; // "weights" of the reference; NULL: not told
-  bool no_numerics;
-} pair;
-
-static void begin(pair *p, const char *made_for) {
-  *p = (pair){.format = "diffusion-forcing-reference/1", .made_for = made_for};
-}
-
-static void drop(pair *p) { df_arena_free(&p->arena); }
-
-static float *room(pair *p, size_t n) { return df_arena_alloc(&p->arena, n * sizeof(float)); }
-
-static void put(pair *p, const char *name, const void *data, int dims, const int64_t *shape) {
-  df_tensor_out *t = &p->tensors[p->count++];
-  *t = (df_tensor_out){.name = name,
-                       .dtype = strcmp(name, "in.level") ? DF_F32 : DF_I64,
-                       .dims = dims,
-                       .data = data};
-  memcpy(t->shape, shape, (size_t)dims * sizeof *shape);
-}
-#define PUT(p, name, data, ...)                                                                    \
-  put(p, name, data, COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
-
-// An output with its rounding noise
-static void put_noise(pair *p, const char *name, double largest, double noise) {
-  size_t used = strlen(p->numerics);
-  snprintf(p->numerics + used, TEXT - used, "%s\"%s\": [%.9g, %.9g]", used ? ", " : "{", name,
-           largest, noise);
-}
-
-static double largest_of(const float *x, size_t n) {
-  double largest = 0;
-  for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)x[i]));
-  return largest;
-}
-
-static df_tensor_out *find(pair *p, const char *name) {
-  for (int i = 0; i < p->count; i++)
-    if (!strcmp(p->tensors[i].name, name)) return &p->tensors[i];
-  CHECK(!"the tensor is in the reference");
-  return &p->tensors[0];
-}
-
-static void *write_reference(const pair *p, size_t *size) {
-  char numerics[TEXT + 2];
-  const char *meta[9], **m = meta;
-  void *bytes = NULL;
-  snprintf(numerics, sizeof numerics, "%s}", p->numerics);
-  if (p->format) *m++ = "format", *m++ = p->format;
-  if (p->made_for) *m++ = "weights", *m++ = p->made_for;
-  if (!p->no_numerics) *m++ = "numerics", *m++ = numerics;
-  *m++ = "source", *m++ = "a test", *m = NULL;
-  CHECK_OK(df_safetensors_write(&bytes, size, p->tensors, p->count, meta, &test_error));
-  return bytes;
-}
-
-static df_model *open_model(const pair *p) {
-  void *bytes = NULL;
-  size_t size;
-  df_model *model = NULL;
-  const char *meta[] = {"config", p->config, NULL};
-  if (CHECK_OK(df_safetensors_write(&bytes, &size, p->weights, p->weight_count, meta, &test_error)))
-    CHECK_OK(df_model_open(&model, bytes, size, &test_error));
-  df_free(bytes);
-  return model;
-}
+// ---- What comes out ----
 
 static df_status verify(const pair *p, const df_verify_options *options, df_verification *report) {
   size_t size;
-  df_model *model = open_model(p);
-  void *bytes = write_reference(p, &size);
+  df_model *model = pair_model(p);
+  void *bytes = pair_reference(p, &size);
   df_status status =
       model && bytes ? df_model_verify(model, bytes, size, options, report, &test_error) : DF_IO;
   df_free(bytes);
@@ -115,115 +40,6 @@ static void check_all_good(const df_verification *report, int count) {
 
 // ---- The golden files ----
 
-static double noise_of(golden_model *m, const char *name) {
-  const char *text = df_safetensors_meta(&m->g.file, "numerics");
-  const df_json *root = NULL;
-  CHECK_OK(df_json_parse(&root, &m->g.arena, text, strlen(text), &test_error));
-  const df_json *entry = df_json_at(root, name);
-  return CHECK(entry && entry->length == 2) ? df_json_item(entry, 1)->number : 0;
-}
-
-static void write_fields(df_json_writer *w, const char *key, int n, const float *mean,
-                         const float *std) {
-  df_json_object_begin(w, key);
-  df_json_array_begin(w, "fields");
-  for (int i = 0; i < n; i++) {
-    char name[16];
-    snprintf(name, sizeof name, "f%d", i);
-    if (!mean) {
-      df_json_put_string(w, NULL, name);
-      continue;
-    }
-    df_json_object_begin(w, NULL);
-    df_json_put_string(w, "name", name);
-    df_json_put_number(w, "mean", mean[i]);
-    df_json_put_number(w, "std", std[i]);
-    df_json_object_end(w);
-  }
-  df_json_array_end(w);
-  df_json_object_end(w);
-}
-
-// Config and weights of a golden file, with z0 (Z) as learned initial latent; NULL: the file's own, encoded from (O)
-// numbers of this mean and deviation.
-static void take_model(pair *p, golden_model *m, const float *z0, const float *mean,
-                       const float *std) {
-  df_network net = m->network;
-  df_json_writer w = {0};
-  float field_mean[64], field_std[64];
-  if (z0) net.initial = DF_INITIAL_LEARNED;
-  df_json_object_begin(&w, NULL);
-  df_json_put_string(&w, "format", DF_CONFIG_FORMAT);
-  df_network_write(&net, &w, "denoiser");
-  df_json_object_begin(&w, "diffusion");
-  df_json_put_number(&w, "levels", m->noise.K);
-  df_json_put_string(&w, "objective", df_objective_names[m->objective]);
-  df_json_put_string(&w, "schedule", df_json_at(m->diffusion, "beta_schedule")->string);
-  df_json_put_number(&w, "clip_noise", (double)m->clip_noise);
-  df_json_object_end(&w);
-  for (int i = 0; i < net.token_size; i++)
-    field_mean[i] = (float)i - 2, field_std[i] = 1 + (float)i / 4;
-  write_fields(&w, "tokens", net.token_size, field_mean, field_std);
-  if (net.condition_size) write_fields(&w, "condition", net.condition_size, NULL, NULL);
-  if (mean) write_fields(&w, "observation", net.observation_size, mean, std);
-  df_json_object_end(&w);
-  snprintf(p->config, sizeof p->config, "%s", w.text);
-  df_json_writer_free(&w);
-  for (int i = 0; i < m->params.count; i++) {
-    const df_param *param = m->params.items[i];
-    df_tensor_out *t = &p->weights[p->weight_count++];
-    *t =
-        (df_tensor_out){param->name, DF_F32, param->dims, {param->rows, param->cols}, param->value};
-    if (param->dims == 1) t->shape[0] = param->cols;
-  }
-  if (z0)
-    p->weights[p->weight_count++] = (df_tensor_out){"init_z", DF_F32, 1, {net.latent_size}, z0};
-}
-
-// The frames of take_model's fields, B T tokens
-static void put_frames(pair *p, const float *x, int B, int T, int D) {
-  const size_t n = (size_t)B * (size_t)T * (size_t)D;
-  float *frames = room(p, n);
-  for (size_t i = 0; i < n; i++) {
-    const size_t j = i % (size_t)D;
-    frames[i] = x[i] * (1 + (float)j / 4) + ((float)j - 2);
-  }
-  PUT(p, "out.frames", frames, B, T, 1, D);
-  put_noise(p, "out.frames", largest_of(frames, n), 0);
-}
-
-// The token that the paper's Algorithm 1 makes of x
-static float noised(const golden_model *m, float x, float noise, int64_t t) {
-  return m->noise.sqrt_abar[t + 1] * x + m->noise.sqrt_1m[t + 1] * df_clip(noise, m->clip_noise);
-}
-
-// One pass on sequence b of a golden file, as PyTorch computed it.
-static void take_pass(pair *p, golden_model *m, int b) {
-  golden *g = &m->g;
-  const df_network *net = &m->network;
-  const int D = net->token_size, Z = net->latent_size, E = net->condition_size;
-  const char *const kind = net->self_condition ? "out.predict_self_cond" : "out.predict";
-  char output[64], latent[64];
-  snprintf(output, sizeof output, "%s.model_out", kind);
-  snprintf(latent, sizeof latent, "%s.pred_z", kind);
-  float *x = golden_floats(g, "in.x") + b * D, *z0 = golden_floats(g, "in.z") + b * Z,
-        *out = golden_floats(g, output) + b * D, *z = golden_floats(g, latent) + b * Z;
-  int64_t *level = golden_ints(g, "in.t") + b;
-  *level += 1;
-  take_model(p, m, z0, NULL, NULL);
-  PUT(p, "in.x", x, 1, 1, D);
-  PUT(p, "in.level", level, 1, 1);
-  if (E) PUT(p, "in.cond", golden_floats(g, "in.external_cond") + b * E, 1, 1, E);
-  if (net->self_condition) PUT(p, "in.guess", golden_floats(g, "in.x_self_cond") + b * D, 1, 1, D);
-  PUT(p, "out.z0", z0, 1, Z);
-  PUT(p, "out.output", out, 1, 1, D);
-  PUT(p, "out.z", z, 1, 1, Z);
-  put_noise(p, "out.z0", largest_of(z0, (size_t)Z), 0);
-  put_noise(p, "out.output", largest_of(out, (size_t)D), noise_of(m, output));
-  put_noise(p, "out.z", largest_of(z, (size_t)Z), noise_of(m, latent));
-  put_frames(p, x, 1, 1, D);
-}
-
 TEST(a_pass_of_the_published_network_is_verified) {
   static const char *const files[] = {"rnn_mlp_plan", "rnn_mlp_pred", "rnn_mlp_gruonly",
                                       "rnn_mlp_nogru", "rnn_mlp_selfcond"};
@@ -232,16 +48,16 @@ TEST(a_pass_of_the_published_network_is_verified) {
       golden_model m;
       pair p;
       df_verification report;
-      begin(&p, "f32");
+      pair_begin(&p, "f32");
       if (golden_model_open(&m, files[i])) {
-        take_pass(&p, &m, b);
+        pair_take_pass(&p, &m, b);
         DURING("%s, sequence %d", files[i], b);
         if (CHECK_OK(verify(&p, NULL, &report))) {
           check_all_good(&report, 4);
           CHECK_TEXT(report.weights, "f32");
         }
       }
-      drop(&p);
+      pair_drop(&p);
       golden_model_close(&m);
     }
 }
@@ -254,7 +70,7 @@ TEST(tokens_in_a_row_of_the_published_network_are_verified) {
       golden_model m;
       pair p;
       df_verification report;
-      begin(&p, "f32");
+      pair_begin(&p, "f32");
       if (golden_model_open(&m, files[i])) {
         golden *g = &m.g;
         const int D = m.network.token_size, Z = m.network.latent_size, T = 4, B = 3;
@@ -264,8 +80,8 @@ TEST(tokens_in_a_row_of_the_published_network_are_verified) {
                     *outs = golden_floats(g, "out.train.x_pred"),
                     *latents = golden_floats(g, "out.train.z");
         const int64_t *levels = golden_ints(g, "in.train.t");
-        float *x = room(&p, (size_t)(T * D)), *out = room(&p, (size_t)(T * D)),
-              *z = room(&p, (size_t)(T * Z));
+        float *x = pair_room(&p, (size_t)(T * D)), *out = pair_room(&p, (size_t)(T * D)),
+              *z = pair_room(&p, (size_t)(T * Z));
         int64_t level[4];
         for (int t = 0; t < T; t++) {
           const int at = t * B + b;
@@ -276,17 +92,17 @@ TEST(tokens_in_a_row_of_the_published_network_are_verified) {
           }
           memcpy(z + t * Z, latents + at * Z, (size_t)Z * sizeof *z);
         }
-        take_model(&p, &m, z0, NULL, NULL);
+        pair_take_model(&p, &m, z0, NULL, NULL);
         PUT(&p, "in.x", x, 1, T, D);
         PUT(&p, "in.level", level, 1, T);
         PUT(&p, "out.z0", z0, 1, Z);
         PUT(&p, "out.output", out, 1, T, D);
         PUT(&p, "out.z", z, 1, T, Z);
-        put_noise(&p, "out.z0", largest_of(z0, (size_t)Z), 0);
-        put_noise(&p, "out.output", largest_of(out, (size_t)(T * D)),
-                  noise_of(&m, "out.train.x_pred"));
-        put_noise(&p, "out.z", largest_of(z, (size_t)(T * Z)), noise_of(&m, "out.train.z"));
-        put_frames(&p, x, 1, T, D);
+        pair_noise(&p, "out.z0", largest_of(z0, (size_t)Z), 0);
+        pair_noise(&p, "out.output", largest_of(out, (size_t)(T * D)),
+                   golden_noise(&m, "out.train.x_pred"));
+        pair_noise(&p, "out.z", largest_of(z, (size_t)(T * Z)), golden_noise(&m, "out.train.z"));
+        pair_frames(&p, x, 1, T, D);
         DURING("%s, sequence %d", files[i], b);
         if (CHECK_OK(verify(&p, NULL, &report))) check_all_good(&report, 4);
         // The tokens in another order are not the same tokens.
@@ -298,7 +114,7 @@ TEST(tokens_in_a_row_of_the_published_network_are_verified) {
           CHECK(!report.ok && !result(&report, "out.z")->ok && result(&report, "out.z0")->ok &&
                 !result(&report, "out.frames")->ok);
       }
-      drop(&p);
+      pair_drop(&p);
       golden_model_close(&m);
     }
 }
@@ -377,7 +193,7 @@ TEST(an_encoded_start_of_the_published_planner_is_verified) {
   pair p;
   df_verification report;
   df_model *model = NULL;
-  begin(&p, "f32");
+  pair_begin(&p, "f32");
   if (golden_model_open(&m, "rnn_train_planning")) {
     golden *g = &m.g;
     const int D = m.network.token_size, Z = m.network.latent_size, O = m.network.observation_size,
@@ -403,8 +219,8 @@ TEST(an_encoded_start_of_the_published_planner_is_verified) {
         observation[b * O + j] = seen[b * n * O + j];
         network[b * O + j] = (observation[b * O + j] - mean[j]) / std[j];
       }
-    float *x = room(&p, (size_t)(B * T * D)), *out = room(&p, (size_t)(B * T * D)),
-          *z = room(&p, (size_t)(B * T * Z)), *ours = room(&p, (size_t)(B * T * D));
+    float *x = pair_room(&p, (size_t)(B * T * D)), *out = pair_room(&p, (size_t)(B * T * D)),
+          *z = pair_room(&p, (size_t)(B * T * Z)), *ours = pair_room(&p, (size_t)(B * T * D));
     int64_t level[12];
     for (int b = 0; b < B; b++)
       for (int t = 0; t < T; t++) {
@@ -417,8 +233,8 @@ TEST(an_encoded_start_of_the_published_planner_is_verified) {
           out[to * D + j] = (pred[(frame * B + b) * 6 + j % 6] - mean[j % 6]) / std[j % 6];
         }
       }
-    take_model(&p, &m, NULL, mean, std);
-    model = open_model(&p);
+    pair_take_model(&p, &m, NULL, mean, std);
+    model = pair_model(&p);
     // Latents are not in the file: those of the graph of training
     const inputs in = {.B = B, .T = T, .x = x, .observation = network, .level = level};
     if (model) compute(model, &in, latents, ours, z);
@@ -428,10 +244,11 @@ TEST(an_encoded_start_of_the_published_planner_is_verified) {
     PUT(&p, "out.z0", z0, B, Z);
     PUT(&p, "out.output", out, B, T, D);
     PUT(&p, "out.z", z, B, T, Z);
-    put_noise(&p, "out.z0", largest_of(z0, (size_t)(B * Z)), noise_of(&m, "out.z0"));
-    put_noise(&p, "out.output", largest_of(out, (size_t)(B * T * D)), noise_of(&m, "out.xs_pred"));
-    put_noise(&p, "out.z", largest_of(z, (size_t)(B * T * Z)), 1e-7);
-    put_frames(&p, x, B, T, D);
+    pair_noise(&p, "out.z0", largest_of(z0, (size_t)(B * Z)), golden_noise(&m, "out.z0"));
+    pair_noise(&p, "out.output", largest_of(out, (size_t)(B * T * D)),
+               golden_noise(&m, "out.xs_pred"));
+    pair_noise(&p, "out.z", largest_of(z, (size_t)(B * T * Z)), 1e-7);
+    pair_frames(&p, x, B, T, D);
     if (CHECK_OK(verify(&p, NULL, &report))) check_all_good(&report, 4);
     observation[5] += 0.01f;
     if (CHECK_OK(verify(&p, NULL, &report)))
@@ -439,7 +256,7 @@ TEST(an_encoded_start_of_the_published_planner_is_verified) {
             result(&report, "out.frames")->ok && !report.ok);
   }
   df_model_free(model);
-  drop(&p);
+  pair_drop(&p);
   golden_model_close(&m);
 }
 
@@ -491,14 +308,14 @@ static void put_outputs(random_pair *r, const char *prefix, int which) {
     if (i == 0) PUT(p, name, data[i], B, Z);
     if (i == 1) PUT(p, name, data[i], B, T, D);
     if (i == 2) PUT(p, name, data[i], B, T, Z);
-    if (which == 0) put_noise(p, name, largest_of(data[i], sizes[i]), 1e-7);
+    if (which == 0) pair_noise(p, name, largest_of(data[i], sizes[i]), 1e-7);
   }
 }
 
 static random_pair *make_random(df_dtype dtype) {
   random_pair *r = calloc(1, sizeof *r);
   df_config config;
-  begin(&r->p, dtype == DF_F32 ? "f32" : dtype == DF_F16 ? "f16" : "int8");
+  pair_begin(&r->p, dtype == DF_F32 ? "f32" : dtype == DF_F16 ? "f16" : "int8");
   strcpy(r->p.config, random_config);
   if (!CHECK_OK(df_config_parse(&config, random_config, strlen(random_config), &test_error)))
     return r;
@@ -528,7 +345,7 @@ static random_pair *make_random(df_dtype dtype) {
                      .level = r->level};
   for (int which = 1; which >= 0; which--) { // the original weights first
     if (which == 0) set_format(r, dtype);
-    df_model *model = open_model(&r->p);
+    df_model *model = pair_model(&r->p);
     if (model) compute(model, &in, r->z0[which], r->out[which], r->z[which]);
     df_model_free(model);
   }
@@ -540,7 +357,7 @@ static random_pair *make_random(df_dtype dtype) {
   PUT(p, "in.observation", r->observation, B, O);
   put_outputs(r, "out", 0);
   PUT(p, "out.frames", r->frames, B, T, F, C);
-  put_noise(p, "out.frames", largest_of(r->frames, B * T * F * C), 0);
+  pair_noise(p, "out.frames", largest_of(r->frames, B * T * F * C), 0);
   if (dtype != DF_F32) put_outputs(r, "f32", 1);
   df_config_free(&config);
   return r;
@@ -548,7 +365,7 @@ static random_pair *make_random(df_dtype dtype) {
 
 static void drop_random(random_pair *r) {
   df_params_free(&r->params);
-  drop(&r->p);
+  pair_drop(&r->p);
   free(r);
 }
 
@@ -726,33 +543,33 @@ TEST(a_reference_that_does_not_fit_is_refused_by_name) {
     case 6: strcpy(p.numerics, "{\"out.z0\": [1, 2"); break;
     case 7: strcpy(p.numerics, "{\"out.z\": [1, 2]"); break;
     case 8: strcpy(p.numerics, "{\"out.z0\": [1, -2]"); break;
-    case 9: *find(&p, "in.x") = *last, p.count--; break;
-    case 10: *find(&p, "in.level") = *last, p.count--; break;
-    case 11: *find(&p, "in.cond") = *last, p.count--; break;
-    case 12: *find(&p, "in.guess") = *last, p.count--; break;
-    case 13: *find(&p, "in.observation") = *last, p.count--; break;
-    case 14: *find(&p, "out.z0") = *last, p.count--; break;
-    case 15: *find(&p, "out.output") = *last, p.count--; break;
-    case 16: *find(&p, "out.frames") = *last, p.count--; break;
+    case 9: *pair_find(&p, "in.x") = *last, p.count--; break;
+    case 10: *pair_find(&p, "in.level") = *last, p.count--; break;
+    case 11: *pair_find(&p, "in.cond") = *last, p.count--; break;
+    case 12: *pair_find(&p, "in.guess") = *last, p.count--; break;
+    case 13: *pair_find(&p, "in.observation") = *last, p.count--; break;
+    case 14: *pair_find(&p, "out.z0") = *last, p.count--; break;
+    case 15: *pair_find(&p, "out.output") = *last, p.count--; break;
+    case 16: *pair_find(&p, "out.frames") = *last, p.count--; break;
     case 17: p.count--; break;
     case 18: PUT(&p, "out.more", floats, 3, 5); break;
-    case 19: t = find(&p, "in.x"), t->shape[1] = 10, t->shape[2] = 3; break;
-    case 20: t = find(&p, "in.x"), t->dims = 2, t->shape[0] = 15, t->shape[1] = 6; break;
-    case 21: find(&p, "in.x")->shape[0] = 0; break;
-    case 22: t = find(&p, "in.level"), t->shape[0] = 5, t->shape[1] = 3; break;
-    case 23: find(&p, "out.z")->shape[2] = 72; break;
-    case 24: t = find(&p, "out.frames"), t->dims = 3, t->shape[2] = 4; break;
-    case 25: t = find(&p, "in.observation"), t->shape[0] = 2, t->shape[1] = 3; break;
-    case 26: t = find(&p, "in.level"), t->dtype = DF_F32, t->data = floats; break;
-    case 27: find(&p, "out.z")->dtype = DF_F16; break;
-    case 28: levels[4] = 0, find(&p, "in.level")->data = levels; break;
-    case 29: levels[4] = 101, find(&p, "in.level")->data = levels; break;
+    case 19: t = pair_find(&p, "in.x"), t->shape[1] = 10, t->shape[2] = 3; break;
+    case 20: t = pair_find(&p, "in.x"), t->dims = 2, t->shape[0] = 15, t->shape[1] = 6; break;
+    case 21: pair_find(&p, "in.x")->shape[0] = 0; break;
+    case 22: t = pair_find(&p, "in.level"), t->shape[0] = 5, t->shape[1] = 3; break;
+    case 23: pair_find(&p, "out.z")->shape[2] = 72; break;
+    case 24: t = pair_find(&p, "out.frames"), t->dims = 3, t->shape[2] = 4; break;
+    case 25: t = pair_find(&p, "in.observation"), t->shape[0] = 2, t->shape[1] = 3; break;
+    case 26: t = pair_find(&p, "in.level"), t->dtype = DF_F32, t->data = floats; break;
+    case 27: pair_find(&p, "out.z")->dtype = DF_F16; break;
+    case 28: levels[4] = 0, pair_find(&p, "in.level")->data = levels; break;
+    case 29: levels[4] = 101, pair_find(&p, "in.level")->data = levels; break;
     case 30:
-      memcpy(floats, r->x, sizeof r->x), floats[7] = NAN, find(&p, "in.x")->data = floats;
+      memcpy(floats, r->x, sizeof r->x), floats[7] = NAN, pair_find(&p, "in.x")->data = floats;
       break;
     case 31:
       memcpy(floats, r->out[1], sizeof r->out[1]), floats[2] = INFINITY;
-      find(&p, "f32.output")->data = floats;
+      pair_find(&p, "f32.output")->data = floats;
       break;
     }
     DURING("case %d", i);
@@ -780,18 +597,18 @@ TEST(a_small_model_of_8_bits_is_verified) {
   golden_model m;
   pair p;
   df_verification report;
-  begin(&p, "int8");
+  pair_begin(&p, "int8");
   if (golden_model_open(&m, "rnn_mlp_nogru")) {
-    take_pass(&p, &m, 0);
+    pair_take_pass(&p, &m, 0);
     const int D_ = m.network.token_size, Z_ = m.network.latent_size;
-    PUT(&p, "f32.z0", find(&p, "out.z0")->data, 1, Z_);
-    PUT(&p, "f32.output", find(&p, "out.output")->data, 1, 1, D_);
-    PUT(&p, "f32.z", find(&p, "out.z")->data, 1, 1, Z_);
+    PUT(&p, "f32.z0", pair_find(&p, "out.z0")->data, 1, Z_);
+    PUT(&p, "f32.output", pair_find(&p, "out.output")->data, 1, 1, D_);
+    PUT(&p, "f32.z", pair_find(&p, "out.z")->data, 1, 1, Z_);
     if (CHECK_OK(verify(&p, NULL, &report))) check_all_good(&report, 7);
     p.made_for = "f16";
     CHECK_STATUS(verify(&p, NULL, &report), DF_BAD_FILE);
   }
-  drop(&p);
+  pair_drop(&p);
   golden_model_close(&m);
 }
 
@@ -802,11 +619,11 @@ TEST(a_reference_cut_anywhere_or_with_a_byte_changed_is_safe) {
   df_model *model = NULL;
   unsigned char *bytes = NULL;
   size_t size = 0;
-  begin(&p, "f32");
+  pair_begin(&p, "f32");
   if (golden_model_open(&m, "rnn_mlp_nogru")) {
-    take_pass(&p, &m, 1);
-    model = open_model(&p);
-    bytes = write_reference(&p, &size);
+    pair_take_pass(&p, &m, 1);
+    model = pair_model(&p);
+    bytes = pair_reference(&p, &size);
   }
   if (model && bytes) {
     for (size_t n = 0; n < size; n++) {
@@ -829,6 +646,6 @@ TEST(a_reference_cut_anywhere_or_with_a_byte_changed_is_safe) {
   }
   df_free(bytes);
   df_model_free(model);
-  drop(&p);
+  pair_drop(&p);
   golden_model_close(&m);
 }
