@@ -275,7 +275,8 @@ TEST(info_says_how_a_model_is_observed_and_viewed) {
   REQUIRE(ready());
   REQUIRE(
       write_model(in_folder("observing.safetensors"),
-                  "{\"format\": \"diffusion-forcing/1\", \"name\": \"seeing\","
+                  "{\"format\": \"diffusion-forcing/1\", \"license\": \"MIT\","
+                  " \"condition\": {\"fields\": [\"push\", \"pull\"]},"
                   " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4,"
                   "   \"initial\": \"encoded\"},"
                   " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": "
@@ -286,6 +287,9 @@ TEST(info_says_how_a_model_is_observed_and_viewed) {
   CHECK_CONTAINS(out, "observation height: mean 3, standard deviation 0.25");
   CHECK_CONTAINS(out, "            speed: mean 0, standard deviation 1");
   CHECK_CONTAINS(out, "view        lines");
+  CHECK_CONTAINS(out, "license     MIT\n");
+  CHECK_CONTAINS(out, "condition   for each frame push, pull\n");
+  CHECK(!strncmp(out, folder, strlen(folder))); // it has no name
   CHECK_CONTAINS(out, "weights     f32 in the file");
 }
 
