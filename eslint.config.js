@@ -19,7 +19,7 @@ export default [
   { files: ['web/src/worker*.js'], languageOptions: { globals: globals.worker } },
   { files: ['web/demo/**'], languageOptions: { globals: globals.browser } },
   {
-    files: ['tools/**', 'wasm_tests/**', 'web/*.mjs', 'web/**/vite.config.js'],
+    files: ['tools/**', 'wasm_tests/**', 'web/*.mjs', 'web/bin/**', 'web/**/vite.config.js'],
     languageOptions: { globals: globals.nodeBuiltin },
   },
   {

@@ -1,36 +1,17 @@
 #include "df.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "diffusion/sampler.h"
 #include "graph/packed.h"
 #include "io/safetensors.h"
 
-// "(96, 32)"
-static const char *shape_text(char text[128], const int64_t *shape, int dims) {
-  int at = snprintf(text, 128, "(");
-  for (int i = 0; i < dims && at < 100; i++)
-    at += snprintf(text + at, (size_t)(128 - at), "%s%lld", i ? ", " : "", (long long)shape[i]);
-  snprintf(text + at, (size_t)(128 - at), ")");
-  return text;
-}
-
-static df_status check_shape(const df_view *view, const int64_t *want, int dims, df_error *error) {
-  bool same = view->dims == dims;
-  for (int i = 0; same && i < dims; i++) same = view->shape[i] == want[i];
-  if (same) return DF_OK;
-  char expected[128], found[128];
-  return df_fail(error, DF_BAD_SHAPE, "tensor %s: expected shape %s, found %s", view->name,
-                 shape_text(expected, want, dims), shape_text(found, view->shape, view->dims));
-}
-
 // Is the tensor what the network wants there?
 static df_status check_tensor(const df_param *p, const df_view *view, df_error *error) {
   if (!view) return df_fail(error, DF_BAD_FILE, "tensor %s is missing", p->name);
   const int64_t shape[2] = {p->rows, p->cols}, *want = p->dims == 2 ? shape : shape + 1;
-  df_status status = check_shape(view, want, p->dims, error);
+  df_status status = df_view_check(view, want, p->dims, error);
   if (status) return status;
   const bool matrix = p->dims == 2;
   if (view->dtype != DF_F32 && view->dtype != DF_F16 && view->dtype != DF_BF16 &&
@@ -67,7 +48,7 @@ static df_status aim_scales(df_safetensors *file, target *targets, int i, int ma
   if (of->dtype != DF_I8)
     return df_fail(error, DF_BAD_FILE, "tensor %s: expected none, as tensor %s is %s and not I8",
                    scales->name, of->name, df_dtype_name(of->dtype));
-  df_status status = check_shape(scales, of->shape, 1, error);
+  df_status status = df_view_check(scales, of->shape, 1, error);
   if (status) return status;
   if (scales->dtype != DF_F32)
     return df_fail(error, DF_BAD_FILE, "tensor %s: expected F32, found %s", scales->name,

@@ -60,6 +60,47 @@ const char *df_model_format(const df_model *model);
 size_t df_model_parameters(const df_model *model); // numbers
 size_t df_model_bytes(const df_model *model);      // memory held
 
+// ---- Verification ----
+
+// Does this library compute what PyTorch did? A reference (safetensors, written by models/df_export) holds inputs and
+// outputs of the network that the model was exported from; models/README.md describes it. The inputs go through the
+// network as sampling runs it.
+typedef struct df_verify_options {
+  int weights; // arithmetic, a df_weights (kernels/kernels.h): float32, the default, or 8 bits
+  // Largest difference of an output, as a fraction of its largest magnitude. Below 0, the default: what float32 explains
+  // (20 times the rounding noise that the reference states, plus 1e-6 of the largest magnitude); for arithmetic in 8
+  // bits no limit.
+  double tolerance;
+  int threads; // as of samplers
+} df_verify_options;
+df_verify_options df_verify_defaults(void);
+
+typedef struct df_difference {
+  // As in the reference. "out.z0", "out.output", "out.z": with the weights of the model file, "out.frames": the tokens in
+  // data units; "f32.z0", "f32.output", "f32.z": with the weights before they were rounded to the format of the file.
+  const char *name;
+  double largest; // magnitude in the reference
+  double absolute,
+      relative;     // largest |difference|, and that over the largest magnitude; infinite for a NaN
+  double tolerance; // of the absolute difference; infinite: none, it is only reported
+  bool ok;
+} df_difference;
+
+enum { DF_DIFFERENCES = 7 };
+typedef struct df_verification {
+  const char *weights; // format in the model file, as df_model_format names it
+  int count;
+  df_difference outputs[DF_DIFFERENCES];
+  bool ok; // all of them
+} df_verification;
+
+// A difference above the tolerance is no error: it is in the report. options: NULL for the defaults.
+// Errors: BAD_FILE (damaged, not a reference, a tensor is missing or the model has no use for it, made for another format
+// of weights), BAD_SHAPE (the reference of another model), BAD_VALUE, BAD_ARGUMENT, NO_MEMORY.
+df_status df_model_verify(const df_model *model, const void *bytes, size_t size,
+                          const df_verify_options *options, df_verification *report,
+                          df_error *error);
+
 // ---- Sampler ----
 
 typedef struct df_sampler df_sampler;
@@ -84,7 +125,8 @@ typedef struct df_sampler_options {
   double uncertainty; // u of the pyramid and trapezoid, 0 .. S
   double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
-  bool posterior;     // a second pass at the new level gives the latent (exact, twice the cost); needs a causal network
+  bool
+      posterior; // a second pass at the new level gives the latent (exact, twice the cost); needs a causal network
   int grid; // a df_grid_kind (diffusion/noise.h): which levels the steps visit; fitted needs a model
             // that has one (NOT_SUPPORTED)
   int stabilization; // level (0 .. K) at which known and finished tokens enter the network

@@ -1,18 +1,12 @@
 // The authors' numbers hold the reference in reference.mjs, and that holds the package, which draws
 // its own noise.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { levelTable, loadModel } from '../web/dist/index.js';
-import { builds, skipReason } from './helpers.mjs';
+import { builds, golden, skipReason } from './helpers.mjs';
 import { encode, sample } from './reference.mjs';
-import { readSafetensors, writeSafetensors } from './safetensors.mjs';
+import { writeSafetensors } from './safetensors.mjs';
 import { conditioned, endless, randomWeights } from './tiny.mjs';
-
-const golden = (name) => {
-  const file = new URL(`../src/tests/golden/${name}.safetensors`, import.meta.url);
-  return readSafetensors(new Uint8Array(readFileSync(file)));
-};
 
 /** The model of rnn_pyramid_sampling in our format: config and weights. */
 function goldenModel() {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { DfError, features, loadModel } from '../web/dist/index.js';
 import { NodeWorker } from './node-worker.mjs';
+import { readSafetensors } from './safetensors.mjs';
 import { strokes, tinyModel } from './tiny.mjs';
 
 /** The ways to run a model here: in this thread, and through the protocol of one worker or more, with threads. */
@@ -51,4 +53,10 @@ export function dfError(code, message = /./) {
     assert.match(error.message, message);
     return true;
   };
+}
+
+/** A file of the authors' numbers. */
+export function golden(name) {
+  const file = new URL(`../src/tests/golden/${name}.safetensors`, import.meta.url);
+  return readSafetensors(new Uint8Array(readFileSync(file)));
 }

@@ -15,7 +15,8 @@ test('the manifest names files that exist', () => {
   const paths = Object.values(manifest.exports).flatMap((entry) =>
     typeof entry === 'string' ? [entry] : Object.values(entry),
   );
-  for (const path of [...paths, manifest.types]) assert.ok(existsSync(join(root, path)), path);
+  for (const path of [...paths, manifest.types, ...Object.values(manifest.bin)])
+    assert.ok(existsSync(join(root, path)), path);
   assert.deepEqual(manifest.dependencies ?? {}, {});
 });
 
@@ -74,7 +75,7 @@ test('the types tell a user what goes in and what comes out', () => {
   };
   const good = `
     import { DfError, loadModel, levelTable, features } from 'diffusion-forcing';
-    import type { Frame, LevelTable, Progress, Row, Sampler } from 'diffusion-forcing';
+    import type { Frame, LevelTable, Progress, Row, Sampler, Verification } from 'diffusion-forcing';
     const onProgress = ({ loaded, total }: Progress) => loaded / (total ?? 1);
     const model = await loadModel(new URL('https://example.org/model'), { onProgress, workers: 'auto' });
     const workers: number = model.info.workers;
@@ -85,9 +86,12 @@ test('the types tell a user what goes in and what comes out', () => {
     const frames: Frame[] = model.frames(row);
     const table: LevelTable = await levelTable({ schedule: 'pyramid', length: 4, steps: 9 });
     const relaxed: boolean = features().relaxed;
+    const { ok, outputs }: Verification = await model.verify('reference', { weights: 'int8' });
+    const most: number = Math.max(...outputs.map(({ relative }) => relative));
+    const mean: number | undefined = model.observationFields[0]?.mean;
     const code: string = new DfError('IO', 'x').code;
     using other = model.sampler();
-    export { frames, table, relaxed, code, workers };
+    export { frames, table, relaxed, code, workers, ok, most, mean };
   `;
   try {
     const { status, stdout } = check(good);
@@ -98,6 +102,7 @@ test('the types tell a user what goes in and what comes out', () => {
       ['dx: 1', "dx: 'a'"],
       ["'pyramid'", "'pyramids'"],
       ["'auto'", "'all'"],
+      ["'int8'", "'int4'"],
     ];
     for (const [from, to] of slips) {
       assert.notEqual(check(good.replace(from, to)).status, 0, `${to} passes`);

@@ -1,6 +1,12 @@
 // The model file, as src/io/safetensors.h describes it, read and written in a few lines.
 
-const types = { F32: Float32Array, F64: Float64Array, I64: BigInt64Array, I32: Int32Array };
+const types = {
+  F32: Float32Array,
+  F64: Float64Array,
+  I64: BigInt64Array,
+  I32: Int32Array,
+  I8: Int8Array,
+};
 
 /**
  * The tensors of a file by name, { shape, data }, and its metadata.
@@ -19,14 +25,15 @@ export function readSafetensors(bytes) {
 }
 
 /**
- * @param {Record<string, { shape: number[], data: Float32Array }>} tensors
+ * @param {Record<string, { shape: number[], data: InstanceType<types[keyof types]> }>} tensors
  * @param {Record<string, string>} metadata
  */
 export function writeSafetensors(tensors, metadata) {
   const header = { __metadata__: metadata };
   let end = 0;
   for (const [name, { shape, data }] of Object.entries(tensors)) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [end, (end += data.byteLength)] };
+    const [dtype] = Object.entries(types).find(([, type]) => data instanceof type);
+    header[name] = { dtype, shape, data_offsets: [end, (end += data.byteLength)] };
   }
   const text = JSON.stringify(header);
   const head = new TextEncoder().encode(text.padEnd(Math.ceil(text.length / 8) * 8));

@@ -24,6 +24,7 @@ int cli_sample(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_info(int argc, char **argv);
 int cli_tune(int argc, char **argv);
+int cli_verify(int argc, char **argv);
 
 enum {
   CLI_OK = 0,

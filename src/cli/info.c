@@ -34,22 +34,23 @@ static df_status gather(facts *f, df_error *error) {
   return DF_OK;
 }
 
-static void shape_text(const df_view *v, char *text, size_t size) {
-  size_t used = (size_t)snprintf(text, size, "(");
-  for (int d = 0; d < v->dims; d++)
-    used +=
-        (size_t)snprintf(text + used, size - used, "%s%lld", d ? ", " : "", (long long)v->shape[d]);
-  snprintf(text + used, size - used, ")");
-}
-
 static const char *const initial_names[] = {"zero", "learned", "encoded from an observation"};
+
+// A text of the config that only people read
+static void print_string(const df_config *c, const char *key) {
+  const df_json *text = df_json_at(c->json, key);
+  if (text && text->kind == DF_JSON_STRING) printf("%-12s%s\n", key, text->string);
+}
 
 static void print_text(const facts *f) {
   const df_config *c = &f->m->config;
   const df_network *n = &c->network;
   char a[64], b[160];
   bytes_text((double)f->m->size, a, sizeof a);
-  printf("%s: %s, %s\n\n", c->name, f->m->path, a);
+  printf("%s%s%s, %s\n", c->name, c->name[0] ? ": " : "", f->m->path, a);
+  print_string(c, "description");
+  print_string(c, "license");
+  printf("\n");
 
   printf("network     %s: token_size %d", n->denoiser->name, n->token_size);
   for (const df_network_key *key = n->denoiser->keys; key->name; key++) {
@@ -59,8 +60,6 @@ static void print_text(const facts *f) {
   }
   printf("%s\n", n->stop_head ? ", stop_head" : "");
   if (n->latent_size) printf("            initial latent %s\n", initial_names[n->initial]);
-  if (n->condition_size)
-    printf("            %d external conditions per token\n", n->condition_size);
   printf("diffusion   %d noise levels, %s schedule, predicts %s, noise clipped at %g\n", c->K,
          df_noise_names[c->noise], df_objective_names[c->objective], (double)c->clip_noise);
   printf("tokens      %d frame%s of", c->frame_stack, c->frame_stack > 1 ? "s" : "");
@@ -70,6 +69,15 @@ static void print_text(const facts *f) {
     printf("            %s: mean %.4g, standard deviation %.4g", c->fields[i].name,
            (double)c->fields[i].mean, (double)c->fields[i].std);
     if (c->fields[i].binary) printf(", binary, 1 above %.4g", (double)c->fields[i].threshold);
+    if (c->fields[i].step > 0)
+      printf(", behind the first frame of a token its change over %.4g", (double)c->fields[i].step);
+    printf("\n");
+  }
+  if (n->condition_size) {
+    const df_json *names = df_json_at(df_json_at(c->json, "condition"), "fields");
+    printf("condition   for each frame");
+    for (const df_json *name = names->first; name; name = name->next)
+      printf("%s %s", name == names->first ? "" : ",", name->string);
     printf("\n");
   }
   for (int i = 0; c->observation && i < n->observation_size; i++)
@@ -102,9 +110,9 @@ static void print_text(const facts *f) {
   printf("%-*s  %-4s  %-14s  %10s  %10s\n", widest, "tensor", "type", "shape", "numbers", "bytes");
   for (int i = 0; i < f->file->count; i++) {
     const df_view *v = &f->file->views[i];
-    char shape[160], numbers[32], size[32];
+    char shape[DF_SHAPE_TEXT], numbers[32], size[32];
     double each = (double)v->count * (double)df_dtype_size(v->dtype);
-    shape_text(v, shape, sizeof shape);
+    df_shape_text(shape, v->shape, v->dims);
     count_text((double)v->count, numbers, sizeof numbers);
     count_text(each, size, sizeof size);
     printf("%-*s  %-4s  %-14s  %10s  %10s\n", widest, v->name, df_dtype_name(v->dtype), shape,

@@ -1,4 +1,4 @@
-// forcing COMMAND ...: train, sample, eval and inspect Diffusion Forcing models.
+// forcing COMMAND ...: train, sample, eval, inspect and verify Diffusion Forcing models.
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +13,7 @@ static const struct command {
     {"sample", "draws sequences from a model", cli_sample},
     {"eval", "compares drawn sequences with real ones", cli_eval},
     {"info", "says what a model file holds", cli_info},
+    {"verify", "compares a model with what PyTorch computed", cli_verify},
     {"tune", "fits a sampling grid to a model and sets its sampling defaults", cli_tune},
 };
 

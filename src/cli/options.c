@@ -44,6 +44,10 @@ static df_status read_name(const char *option, const char *text, const char *con
                  text);
 }
 
+df_status options_weights(const char *text, int *weights, df_error *error) {
+  return read_name("--weights", text, df_weights_names, DF_WEIGHTS_COUNT, weights, error);
+}
+
 df_status sampling_resolve(const sampling *s, const df_config *config, df_sampler_options *out,
                            df_error *error) {
   df_sampler_options o = df_sampler_defaults();
@@ -61,9 +65,7 @@ df_status sampling_resolve(const sampling *s, const df_config *config, df_sample
   df_status status =
       read_name("--schedule", s->schedule, df_schedule_names, DF_CUSTOM, &o.schedule, error);
   if (!status) status = read_name("--grid", s->grid, df_grid_names, DF_GRIDS, &o.grid, error);
-  if (!status)
-    status =
-        read_name("--weights", s->weights, df_weights_names, DF_WEIGHTS_COUNT, &o.weights, error);
+  if (!status) status = options_weights(s->weights, &o.weights, error);
   if (status) return status;
   if (o.grid == DF_GRID_FITTED && !config->sampling.fitted_grid.levels)
     return df_fail(error, DF_BAD_ARGUMENT,

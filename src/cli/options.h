@@ -76,6 +76,8 @@ sampling sampling_defaults(void);
 // is left to a default. BAD_ARGUMENT names the option.
 df_status sampling_resolve(const sampling *s, const df_config *config, df_sampler_options *out,
                            df_error *error);
+// The value of --weights, a df_weights; NULL: *weights stays.
+df_status options_weights(const char *text, int *weights, df_error *error);
 // The object "sampling" of a report.
 void sampling_write(const df_sampler_options *o, df_json_writer *w, const char *key);
 // "pyramid, 50 steps, uncertainty 1, eta 0"

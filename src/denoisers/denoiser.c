@@ -69,6 +69,23 @@ df_status df_network_read(df_network *net, const df_json *object, df_error *erro
   return DF_OK;
 }
 
+static void write_keys(const df_network *net, df_json_writer *w, const df_network_key *key) {
+  for (; key->name; key++)
+    if (key->high == 1)
+      df_json_put_bool(w, key->name, df_network_get(net, key));
+    else if (df_network_get(net, key) >= key->low) // else it follows from others
+      df_json_put_number(w, key->name, df_network_get(net, key));
+}
+
+void df_network_write(const df_network *net, df_json_writer *w, const char *key) {
+  df_json_object_begin(w, key);
+  df_json_put_string(w, "kind", net->denoiser->name);
+  write_keys(net, w, common);
+  write_keys(net, w, net->denoiser->keys);
+  if (net->denoiser->initial) df_json_put_string(w, "initial", initial_names[net->initial]);
+  df_json_object_end(w);
+}
+
 df_status df_network_list(const df_network *net, df_params *params, df_error *error) {
   df_error first = {0};
   df_graph *g = df_graph_create();

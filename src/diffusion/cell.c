@@ -325,6 +325,57 @@ df_status df_cell_initial(df_cell_runner *r, int n, const float *observation, fl
   return status;
 }
 
+// Token t of B sequences, between to (B, n) and all (B, T, n).
+static void pick(float *to, const float *all, int B, int T, int t, int n) {
+  for (int b = 0; to && b < B; b++)
+    memcpy(to + (size_t)b * (size_t)n, all + ((size_t)b * (size_t)T + (size_t)t) * (size_t)n,
+           (size_t)n * sizeof *to);
+}
+static void put(float *all, const float *from, int B, int T, int t, int n) {
+  for (int b = 0; b < B; b++)
+    memcpy(all + ((size_t)b * (size_t)T + (size_t)t) * (size_t)n, from + (size_t)b * (size_t)n,
+           (size_t)n * sizeof *all);
+}
+
+// All tokens of all sequences in one run.
+static df_status unroll_window(df_cell_runner *r, int B, int T, const df_cell_tokens *in,
+                               float *out, df_error *error) {
+  const df_network *net = &r->config->network;
+  const size_t n = (size_t)B * (size_t)T, D = (size_t)net->token_size,
+               E = (size_t)net->condition_size;
+  memcpy(r->x, in->x, n * D * sizeof *r->x);
+  memcpy(r->level, in->level, n * sizeof *r->level);
+  if (r->cond) memcpy(r->cond, in->cond, n * E * sizeof *r->cond);
+  for (int c = 0; c < B * T; c++)
+    r->places[c] = (df_cell_place){c / T, c % T, net->causal ? c % T + 1 : T};
+  const df_status status = df_cell_run(r, B * T, error);
+  if (!status) memcpy(out, r->out, n * D * sizeof *out);
+  return status;
+}
+
+df_status df_cell_unroll(df_cell_runner *r, int B, int T, const df_cell_tokens *in, float *out,
+                         float *z, df_error *error) {
+  const df_network *net = &r->config->network;
+  const int most = net->window ? r->max_cells / T : r->max_cells;
+  if (B < 1 || B > most)
+    return df_fail(error, DF_BAD_ARGUMENT, "expected 1 to %d sequences, found %d", most, B);
+  if (net->window) return unroll_window(r, B, T, in, out, error);
+  const int D = net->token_size, Z = net->latent_size;
+  memcpy(r->z, in->z0, (size_t)B * (size_t)Z * sizeof *r->z);
+  for (int t = 0; t < T; t++) {
+    pick(r->x, in->x, B, T, t, D);
+    pick(r->cond, in->cond, B, T, t, net->condition_size);
+    pick(r->guess, in->guess, B, T, t, D);
+    for (int b = 0; b < B; b++) r->level[b] = in->level[(size_t)b * (size_t)T + (size_t)t];
+    df_status status = df_cell_run(r, B, error);
+    if (status) return status;
+    put(out, r->out, B, T, t, D);
+    put(z, r->z_next, B, T, t, Z);
+    memcpy(r->z, r->z_next, (size_t)B * (size_t)Z * sizeof *r->z);
+  }
+  return DF_OK;
+}
+
 df_status df_cell_first_stop(df_cell_runner *r, const float *z0, float *logit, df_error *error) {
   if (!r->first_stop) return df_fail(error, DF_NOT_SUPPORTED, "the model has no stop head");
   if (r->first_z) memcpy(r->first_z, z0, (size_t)r->config->network.latent_size * sizeof *z0);

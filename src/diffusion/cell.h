@@ -59,6 +59,19 @@ void df_cell_move(const df_cell_runner *runner, int i, int to, float eta, bool a
 // encoded from one.
 df_status df_cell_initial(df_cell_runner *runner, int n, const float *observation, float *z0,
                           df_error *error);
+// T tokens in a row of B sequences, as they enter the network together: at most as many sequences as the runner has
+// cells, with attention as many tokens.
+typedef struct df_cell_tokens {
+  const float *x;       // (B, T, D) as the network shall see them
+  const int32_t *level; // (B, T) as in df_cell_level
+  const float *cond;    // (B, T, E), NULL without conditions
+  const float *guess;   // (B, T, D), NULL without self-conditioning
+  const float *z0;      // (B, Z) latent before the first token
+} df_cell_tokens;
+// Model output out (B, T, D) and latents z (B, T, Z), which are handed on from token to token; attention: T at most
+// the window of the network, and z is not looked at.
+df_status df_cell_unroll(df_cell_runner *runner, int B, int T, const df_cell_tokens *in, float *out,
+                         float *z, df_error *error);
 // Stop logit before the first token, from z0 (one row).
 df_status df_cell_first_stop(df_cell_runner *runner, const float *z0, float *logit,
                              df_error *error);

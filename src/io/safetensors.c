@@ -232,6 +232,25 @@ const char *df_safetensors_meta(const df_safetensors *file, const char *key) {
   return value ? value->string : NULL;
 }
 
+const char *df_shape_text(char text[DF_SHAPE_TEXT], const int64_t *shape, int dims) {
+  int at = snprintf(text, DF_SHAPE_TEXT, "(");
+  for (int i = 0; i < dims && at < 100; i++)
+    at += snprintf(text + at, (size_t)(DF_SHAPE_TEXT - at), "%s%lld", i ? ", " : "",
+                   (long long)shape[i]);
+  snprintf(text + at, (size_t)(DF_SHAPE_TEXT - at), ")");
+  return text;
+}
+
+df_status df_view_check(const df_view *view, const int64_t *shape, int dims, df_error *error) {
+  bool same = view->dims == dims;
+  for (int i = 0; same && i < dims; i++) same = view->shape[i] == shape[i];
+  if (same) return DF_OK;
+  char expected[DF_SHAPE_TEXT], found[DF_SHAPE_TEXT];
+  return df_fail(error, DF_BAD_SHAPE, "tensor %s: expected shape %s, found %s", view->name,
+                 df_shape_text(expected, shape, dims),
+                 df_shape_text(found, view->shape, view->dims));
+}
+
 // ------------------------------------------------------------------------------------------------
 // Elements. The data may be unaligned, so each one is copied out.
 

@@ -62,6 +62,10 @@ const char *df_safetensors_meta(const df_safetensors *file, const char *key);   
 void df_view_floats(const df_view *view, size_t begin, size_t count, float *out);
 df_status df_view_ints(const df_view *view, size_t begin, size_t count, int64_t *out,
                        df_error *error);
+// Has the tensor this shape? BAD_SHAPE names it, expected and found.
+df_status df_view_check(const df_view *view, const int64_t *shape, int dims, df_error *error);
+enum { DF_SHAPE_TEXT = 128 };
+const char *df_shape_text(char text[DF_SHAPE_TEXT], const int64_t *shape, int dims); // "(96, 32)"
 const char *df_dtype_name(df_dtype dtype);
 size_t df_dtype_size(df_dtype dtype);
 

@@ -156,9 +156,8 @@ __attribute__((unused)) static bool golden_model_open(golden_model *m, const cha
          golden_weights(m, name);
 }
 
-// The tolerance that golden/README.md recommends for an output: 20 times the float32 noise of the reference itself,
-// plus 1e-6 of the largest magnitude.
-__attribute__((unused)) static double golden_tolerance(golden_model *m, const char *name) {
+// What the file says of an output: 0: its largest magnitude, 1: how much float32 rounding moved it.
+__attribute__((unused)) static double golden_numerics(golden_model *m, const char *name, int i) {
   static const char *const none = "{}";
   const char *text = df_safetensors_meta(&m->g.file, "numerics");
   const df_json *root = NULL;
@@ -166,8 +165,16 @@ __attribute__((unused)) static double golden_tolerance(golden_model *m, const ch
   const df_json *entry = df_json_at(root, name);
   test_check(entry && entry->length == 2, __FILE__, __LINE__, name,
              " is not in the numerics of the golden file");
-  if (!entry || entry->length != 2) return 0;
-  return 20 * df_json_item(entry, 1)->number + 1e-6 * df_json_item(entry, 0)->number;
+  return entry && entry->length == 2 ? df_json_item(entry, i)->number : 0;
+}
+__attribute__((unused)) static double golden_noise(golden_model *m, const char *name) {
+  return golden_numerics(m, name, 1);
+}
+
+// The tolerance that golden/README.md recommends for an output: 20 times the float32 noise of the reference itself,
+// plus 1e-6 of the largest magnitude.
+__attribute__((unused)) static double golden_tolerance(golden_model *m, const char *name) {
+  return 20 * golden_noise(m, name) + 1e-6 * golden_numerics(m, name, 0);
 }
 
 #endif

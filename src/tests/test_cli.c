@@ -10,6 +10,7 @@
 #include "io/npy.h"
 #include "io/safetensors.h"
 #include "tests/test.h"
+#include "tests/verify_pair.h"
 
 // ---- A folder with a model and data ----
 
@@ -171,7 +172,7 @@ static void fails(int code, const char *arguments, const char *words) {
 
 TEST(every_command_has_a_manual) {
   REQUIRE(ready());
-  const char *const commands[] = {"train", "sample", "eval", "info", "tune"};
+  const char *const commands[] = {"train", "sample", "eval", "info", "tune", "verify"};
   for (int i = 0; i < COUNT(commands); i++) {
     char line[64];
     snprintf(line, sizeof line, "%s --help", commands[i]);
@@ -213,6 +214,10 @@ TEST(a_wrong_command_line_is_told_in_one_line) {
   fails(2, "sample MODEL --grid cubic", "--grid: expected one of uniform, quadratic, fitted");
   fails(2, "sample MODEL --grid fitted", "`forcing tune MODEL --fit-grid` makes one");
   fails(2, "sample", "missing");
+  fails(2, "verify MODEL --weights f16", "--weights: expected one of f32, int8, found \"f16\"");
+  fails(2, "verify MODEL --tolerance -1", "--tolerance: expected 0 or more, found -1");
+  fails(2, "verify MODEL --tolerance nan", "--tolerance");
+  fails(2, "verify MODEL --threads 1000", "--threads");
   fails(2, "tune MODEL", "nothing to do");
   fails(2, "tune MODEL --steps 31", "--steps: expected 1 to 30");
   fails(2, "tune MODEL --grid fitted", "no fitted grid");
@@ -235,6 +240,11 @@ TEST(a_bad_file_is_named) {
   fails(1, "eval MODEL --data DIR/none", "none");
   fails(1, "sample MODEL --keep DIR/train_points.npy", "train_points.npy");
   fails(1, "sample MODEL --out DIR/no/such/file.json", "no/such");
+  fails(1, "verify MODEL", "/reference.safetensors: cannot be opened");
+  fails(1, "verify MODEL --reference DIR/train_points.npy", "reference: ");
+  fails(1, "verify MODEL --reference MODEL",
+        "reference: format: expected \"diffusion-forcing-reference/1\", found none");
+  fails(1, "verify DIR/train_points.npy", "train_points.npy");
 }
 
 // ---- info ----
@@ -266,7 +276,8 @@ TEST(info_says_how_a_model_is_observed_and_viewed) {
   REQUIRE(ready());
   REQUIRE(
       write_model(in_folder("observing.safetensors"),
-                  "{\"format\": \"diffusion-forcing/1\", \"name\": \"seeing\","
+                  "{\"format\": \"diffusion-forcing/1\", \"license\": \"MIT\","
+                  " \"condition\": {\"fields\": [\"push\", \"pull\"]},"
                   " \"denoiser\": {\"kind\": \"rnn\", \"latent_size\": 8, \"network_size\": 4,"
                   "   \"initial\": \"encoded\"},"
                   " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": "
@@ -277,6 +288,9 @@ TEST(info_says_how_a_model_is_observed_and_viewed) {
   CHECK_CONTAINS(out, "observation height: mean 3, standard deviation 0.25");
   CHECK_CONTAINS(out, "            speed: mean 0, standard deviation 1");
   CHECK_CONTAINS(out, "view        lines");
+  CHECK_CONTAINS(out, "license     MIT\n");
+  CHECK_CONTAINS(out, "condition   for each frame push, pull\n");
+  CHECK(!strncmp(out, folder, strlen(folder))); // it has no name
   CHECK_CONTAINS(out, "weights     f32 in the file");
 }
 
@@ -484,6 +498,82 @@ TEST(a_sweep_measures_quality_against_steps) {
   double uniform = 0, quadratic = 1;
   CHECK(row && sscanf(row, "\n| 30 | %lf | %lf |", &uniform, &quadratic) == 2);
   CHECK(uniform == quadratic);
+}
+
+// ---- verify ----
+
+// A folder with the planner of the golden files and what PyTorch computed with it.
+static bool write_pair(const char *name, float change) {
+  golden_model m;
+  pair p;
+  void *model = NULL, *reference = NULL;
+  size_t model_size, reference_size;
+  char path[128];
+  bool fine = false;
+  pair_begin(&p, "f32");
+  if (golden_model_open(&m, "rnn_mlp_plan")) {
+    pair_take_pass(&p, &m, 0);
+    df_params_find(&m.params, "model.mlp_after_gru.3.weight")->value[3] += change;
+    model = pair_weights(&p, &model_size);
+    reference = pair_reference(&p, &reference_size);
+    fine = model && reference && CHECK_OK(df_file_make_folder(in_folder(name), &test_error));
+    snprintf(path, sizeof path, "%s/model.safetensors", name);
+    fine = fine && CHECK_OK(df_file_write(in_folder(path), model, model_size, &test_error));
+    snprintf(path, sizeof path, "%s/reference.safetensors", name);
+    fine = fine && CHECK_OK(df_file_write(in_folder(path), reference, reference_size, &test_error));
+  }
+  df_free(reference);
+  df_free(model);
+  pair_drop(&p);
+  golden_model_close(&m);
+  return fine;
+}
+
+// Does the table say so of this output?
+static void check_line(const char *name, const char *ok) {
+  char start[32];
+  snprintf(start, sizeof start, "\n%s ", name);
+  const char *line = strstr(out, start), *end = line ? strchr(line + 1, '\n') : NULL;
+  const size_t n = strlen(ok);
+  double numbers[3];
+  if (!CHECK(end && end - line > (long)n)) return;
+  CHECK(!strncmp(end - n, ok, n) && end[-(long)n - 1] == ' ');
+  if (CHECK_INT(sscanf(line + strlen(start), "%lf %lf %lf", &numbers[0], &numbers[1], &numbers[2]),
+                3))
+    CHECK_NEAR(numbers[2], numbers[1] / numbers[0], 0.02 * numbers[2]);
+}
+
+TEST(verify_compares_with_what_pytorch_computed) {
+  REQUIRE(ready() && write_pair("good", 0) && write_pair("bad", 0.01f));
+  CHECK_INT(forcing("verify DIR/good"), CLI_OK);
+  CHECK(!strncmp(out, "output ", 7));
+  check_line("out.output", "yes");
+  check_line("out.z", "yes");
+  check_line("out.frames", "yes");
+  CHECK_CONTAINS(out, "\nok: the model computes what PyTorch did (f32 weights, f32 arithmetic, ");
+  CHECK_TEXT(err, "");
+  CHECK_INT(forcing("verify DIR/good/model.safetensors --threads 2"), CLI_OK);
+
+  CHECK_INT(forcing("verify DIR/bad"), CLI_FAILED);
+  check_line("out.z0", "yes");
+  check_line("out.output", "NO");
+  check_line("out.z", "NO");
+  CHECK_CONTAINS(out, "\nFAILED: more than the limit: out.output, out.z (f32 weights");
+  CHECK_INT(forcing("verify DIR/bad/model.safetensors --reference DIR/good/reference.safetensors"),
+            CLI_FAILED);
+  CHECK_INT(forcing("verify DIR/bad --tolerance 0.5"), CLI_OK);
+
+  CHECK_INT(forcing("verify DIR/good --weights int8"), CLI_OK);
+  check_line("out.output", "-");
+  CHECK_CONTAINS(out, "\nreported, not judged: give a limit with --tolerance (f32 weights, int8");
+  CHECK_INT(forcing("verify DIR/good --weights int8 --tolerance 0.1"), CLI_OK);
+  check_line("out.output", "yes");
+  CHECK_INT(forcing("verify DIR/good --weights int8 --tolerance 1e-5"), CLI_FAILED);
+  check_line("out.output", "NO");
+
+  // That of another model
+  fails(1, "verify MODEL --reference DIR/good/reference.safetensors",
+        "reference: tensor in.x: expected shape (B, T, 8), found (1, 1, 12)");
 }
 
 // ---- tune ----

@@ -7,8 +7,8 @@
 #include "tests/test.h"
 
 #define REST                                                                                       \
-  " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"                    \
-  " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"a\", \"mean\": "         \
+  " \"diffusion\": {\"levels\": 30, \"objective\": \"v\", \"schedule\": \"cosine\"},"              \
+  " \"tokens\": {\"frame_stack\": 2, \"present\": true, \"fields\": [{\"name\": \"a\", \"mean\": " \
   "100, \"std\": 3}]},"                                                                            \
   " \"sampling\": {\"schedule\": \"pyramid\", \"steps\": 4, \"max_tokens\": 5}}"
 

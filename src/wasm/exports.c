@@ -124,6 +124,25 @@ EXPORT(const double *, field_numbers)(const df_model *m, int i) {
   return memcpy(out, now, sizeof out);
 }
 
+// Whether all is well, the format of the weights, how many outputs, and of each its name, largest magnitude, absolute
+// and relative difference, tolerance, and whether it is well. weights: a df_weights. tolerance: below 0: the default.
+EXPORT(const double *, model_verify)
+(const df_model *m, const void *bytes, size_t size, int weights, double tolerance, int threads) {
+  enum { HEAD = 3, EACH = 6 };
+  static double out[HEAD + EACH * DF_DIFFERENCES];
+  const df_verify_options o = {weights, tolerance, threads};
+  df_verification v;
+  if (df_model_verify(m, bytes, size, &o, &v, &error)) return NULL;
+  out[0] = v.ok, out[1] = (double)(uintptr_t)v.weights, out[2] = v.count;
+  for (int i = 0; i < v.count; i++) {
+    const df_difference *d = &v.outputs[i];
+    const double now[EACH] = {
+        (double)(uintptr_t)d->name, d->largest, d->absolute, d->relative, d->tolerance, d->ok};
+    memcpy(out + HEAD + EACH * i, now, sizeof now);
+  }
+  return out;
+}
+
 // ---- Sampler ----
 
 // Options that are numbers: X(kind, field of df_sampler_options, name in JavaScript). A new one is a

@@ -1,5 +1,6 @@
 /** @import { Defaults, Field, LevelTable, Memory, ObservationField, Row } from './types.js' */
 /** @import { Grid, SamplerInfo, SamplerOptions, Schedule, TableOptions } from './types.js' */
+/** @import { Verification, VerifyOptions } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 /** Bytes of a model's file that stand in wasm memory before they are in their place. */
@@ -243,6 +244,36 @@ export class Engine {
       std,
       binary: binary === 1,
       threshold,
+    };
+  }
+
+  /**
+   * @param {Uint8Array} bytes of the reference
+   * @param {VerifyOptions} options whose types were checked (model.js)
+   * @returns {Verification}
+   */
+  verify(bytes, { weights = 'f32', tolerance = -1 }) {
+    const format = placeOf('weights', weights, this.#weights);
+    const { length } = bytes;
+    const at = this.#lend([bytes], (from) =>
+      this.c.model_verify(this.#model, from, length, format, tolerance, this.#threads),
+    );
+    if (!at) throw this.#error();
+    const [ok, held, count, ...numbers] = this.#doubles(at, 3 + 6 * 7);
+    return {
+      ok: ok === 1,
+      weights: this.#text(held),
+      outputs: Array.from({ length: count }, (_, i) => {
+        const [name, largest, absolute, relative, limit, fine] = numbers.slice(6 * i);
+        return {
+          name: this.#text(name),
+          largest,
+          absolute,
+          relative,
+          tolerance: limit < Infinity ? limit : null,
+          ok: fine === 1,
+        };
+      }),
     };
   }
 

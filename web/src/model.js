@@ -2,8 +2,11 @@
 /** @import { Link } from './link.js' */
 /** @import { Defaults, Field, Frame, FramesOptions, LevelTable, Memory } from './types.js' */
 /** @import { ModelInfo, ObservationField, Row, SamplerOptions, TableOptions } from './types.js' */
+/** @import { Verification, VerifyOptions } from './types.js' */
+/** @import { Source } from './read.js' */
 import { checkInteger } from './check.js';
 import { DfError, badArgument } from './errors.js';
+import { read } from './read.js';
 import { Sampler } from './sampler.js';
 
 /** @type {typeof Symbol.dispose} */
@@ -98,6 +101,24 @@ export class Model {
   async levelTable({ schedule, length, steps, uncertainty }) {
     this.#checkAlive();
     return this.#link.call('levelTable', [{ schedule, length, steps, uncertainty }]);
+  }
+
+  /**
+   * Compares with what PyTorch computed: runs the network here on the inputs of a reference, the
+   * file reference.safetensors that df_export writes beside a model. A difference above the
+   * tolerance is in the result; a file that is no reference for this model rejects.
+   * @param {Source} reference a URL, a path (outside browsers), a Response, a Blob or bytes
+   * @param {VerifyOptions & { signal?: AbortSignal }} [options]
+   * @returns {Promise<Verification>}
+   */
+  async verify(reference, { weights, tolerance, signal } = {}) {
+    this.#checkAlive();
+    if (tolerance !== undefined && !(typeof tolerance === 'number' && tolerance >= 0))
+      throw badArgument('tolerance', 'a number, 0 or more', tolerance);
+    const pieces = [];
+    for await (const piece of read(reference, { signal })) pieces.push(piece);
+    const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer());
+    return this.#link.call('verify', [bytes, { weights, tolerance }], [bytes.buffer]);
   }
 
   /** @returns {Promise<Memory>} */

@@ -7,6 +7,7 @@
 /** @import { Facts } from './core.js' */
 /** @import { Link, Wasm } from './link.js' */
 /** @import { Memory, Row, SamplerInfo, SamplerOptions, TableOptions } from './types.js' */
+/** @import { VerifyOptions } from './types.js' */
 import { DfError } from './errors.js';
 import { workerLink } from './link.js';
 
@@ -91,6 +92,14 @@ class Engines {
   /** @param {TableOptions} options */
   levelTable(options) {
     return this.#links[0].call('levelTable', [options]);
+  }
+
+  /**
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {VerifyOptions} options
+   */
+  verify(bytes, options) {
+    return this.#links[0].call('verify', [bytes, options], [bytes.buffer]);
   }
 
   // ---- Samplers ----

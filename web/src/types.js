@@ -152,6 +152,30 @@
  * @property {number} maxLength
  */
 /**
+ * @typedef {object} VerifyOptions
+ * @property {Weights} [weights]  the arithmetic: 'f32', the default, or 'int8', whose differences
+ *   are only reported unless there is a tolerance
+ * @property {number} [tolerance]  largest difference of an output as a fraction of its largest
+ *   magnitude. Default: what the rounding of float32 explains
+ */
+/**
+ * @typedef {object} Verification
+ * @property {boolean} ok  all outputs are
+ * @property {string} weights  format of the weights in the model file: 'f32', 'f16' or 'int8'
+ * @property {Difference[]} outputs
+ */
+/**
+ * @typedef {object} Difference
+ * @property {string} name  as in the reference: 'out.z0', 'out.output', 'out.z' (first latent, output
+ *   and latents of the network, with the weights as the model file has them), 'out.frames' (tokens in
+ *   data units); 'f32.z0', 'f32.output', 'f32.z': with the weights before they were rounded
+ * @property {number} largest  magnitude in the reference
+ * @property {number} absolute  largest difference; Infinity: something is not a number
+ * @property {number} relative  the same over the largest magnitude
+ * @property {number | null} tolerance  of the absolute difference; null: it is only reported
+ * @property {boolean} ok
+ */
+/**
  * @typedef {object} Memory
  * @property {number} heap  bytes of wasm memory in all workers; it never shrinks while the model
  *   lives
