@@ -6,12 +6,12 @@ import sys
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        fail(f"{message} (--help tells more)")
+        fail(f"{message} (--help tells more)", 2)
 
 
-def fail(message: object) -> None:
+def fail(message: object, status: int = 1) -> None:
     print(f"df_export: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def options() -> Parser:

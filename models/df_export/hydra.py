@@ -25,6 +25,7 @@ class Config:
 
     def get(self, place: str, default: object = UNSET) -> object:
         """The value, or the default if it is not there, `???` or a reference to nothing."""
+        self.followed = 0
         try:
             return self._resolve(self._find(place, 0), 0)
         except LookupError as error:
@@ -54,15 +55,16 @@ class Config:
             return value
         whole = REFERENCE.fullmatch(value)
         if whole:
-            return self._follow(self._target(whole[1], depth), depth + 1)
-        text = REFERENCE.sub(
-            lambda match: str(self._follow(self._target(match[1], depth), depth + 1)), value
-        )
+            return self._target(whole[1], depth)
+        text = REFERENCE.sub(lambda match: str(self._target(match[1], depth)), value)
         return text if text == value else self._follow(text, depth + 1)
 
     def _target(self, place: str, depth: int) -> object:
+        self.followed += 1
+        if self.followed > 1000:
+            raise LookupError("it takes more than 1000 references")
         try:
-            return self._find(place.strip(), depth + 1)
+            return self._follow(self._find(place.strip(), depth + 1), depth + 1)
         except LookupError as error:
             raise LookupError(f"refers to {place}, which {error.args[0]}") from error
 

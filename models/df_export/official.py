@@ -71,7 +71,6 @@ class Run:
             "diffusion": self.diffusion(),
             "tokens": {"frame_stack": stack, "fields": self.fields()},
             "sampling": self.sampling(stack),
-            "view": {"kind": "path" if self.task == "planning" else "lines"},
             "training": {
                 "mode": "independent",
                 "code": f"github.com/buoyancy99/diffusion-forcing, branch {self.branch}, {self.task}",
@@ -80,8 +79,10 @@ class Run:
         if "global_step" in self.facts:
             config["training"]["steps"] = self.facts["global_step"]
         fields = [field["name"] for field in config["tokens"]["fields"]]
-        if self.task == "planning" and fields[:2] != ["x", "y"]:
+        if self.task == "prediction":
             config["view"] = {"kind": "lines"}
+        elif fields[:2] == ["x", "y"]:
+            config["view"] = {"kind": "path", "x": "x", "y": "y"}
         if self.task == "planning" and self.kind == "rnn":
             seen = config["tokens"]["fields"][: self.observations]
             config["observation"] = {"fields": seen}

@@ -85,7 +85,7 @@ def run(
         name[3:]: torch.from_numpy(value).to(torch.int64 if name == "in.level" else dtype)
         for name, value in inputs.items()
     }
-    given["level"] -= 1  # the network counts from 0
+    given["level"] = given["level"] - 1  # the network counts from 0
     observation = given.pop("observation", None)
     with torch.no_grad(), one_thread():
         if config["denoiser"]["kind"] == "transformer":

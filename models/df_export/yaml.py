@@ -51,19 +51,21 @@ class Reader:
 
     def __init__(self, text: str):
         self.lines: list[tuple[int, int, str]] = []  # a blank line has content ""
-        self.number = 0
+        self.last = 0
         for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
             content = line.strip(" ")
-            self.number = number
-            if content == "---" and not any(c for _, _, c in self.lines):
+            self.last = number
+            if content == "---" and not any(c and c[0] != "#" for _, _, c in self.lines):
                 continue
-            if line.startswith("---") or "\t" in line[: len(line) - len(line.lstrip())]:
-                self.fail("a tab or another document" if "\t" in line else "another document")
+            if "\t" in line[: len(line) - len(line.lstrip())]:
+                raise ExportError(f"line {number}: indented by a tab")
+            if line.startswith("---"):
+                raise ExportError(f"line {number}: another document")
             self.lines.append((number, len(line) - len(line.lstrip(" ")), content))
         self.skip()
 
     def fail(self, what: str) -> None:
-        number = self.lines[0][0] if self.lines else self.number
+        number = self.lines[0][0] if self.lines else self.last
         raise ExportError(f"line {number}: {what}")
 
     def skip(self) -> None:
@@ -125,7 +127,7 @@ class Reader:
     def value(self, least: int, depth: int) -> object:
         """A scalar or a flow collection that starts here; lines further right may continue it."""
         _, _, text = self.lines[0]
-        if text[0] in "&*!|>%@`":
+        if text[0] in "&*!|>%@`" or text.startswith("? "):
             self.fail(f"{text[0]} is not read here (plain YAML as hydra writes it is)")
         if text[0] not in "'\"[{":
             text = self.plain(least)
