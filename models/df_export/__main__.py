@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except ExportError as error:
         fail(error)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
     except MemoryError:
         fail(f"{given.checkpoint}: not enough memory")
     denoiser = config["denoiser"]

@@ -264,6 +264,18 @@ def complete_condition(given: Mapping, size: int, stack: int) -> list[str]:
     return names
 
 
+def complete_grid(given: Mapping, levels: int) -> dict:
+    kind = choice(given, "sampling.grid", ("uniform", "quadratic", "fitted"), "uniform")
+    fitted = given.get("fitted_grid")
+    if kind == "fitted" or "fitted_grid" in given:
+        right = isinstance(fitted, list) and 2 <= len(fitted) <= 1025
+        right = right and all(type(level) in (int, float) for level in fitted)
+        right = right and all(low < high for low, high in zip(fitted, fitted[1:]))
+        if not right or fitted[0] != 0 or fitted[-1] != levels:
+            raise ExportError(f"sampling.fitted_grid: expected rising levels from 0 to {levels}")
+    return {key: given[key] for key in ("grid", "fitted_grid") if key in given}
+
+
 def complete_sampling(given: Mapping, denoiser: Mapping, diffusion: Mapping) -> dict:
     schedules = ("pyramid", "autoregressive", "full-sequence", "trapezoid")
     levels = diffusion["levels"]
@@ -275,7 +287,7 @@ def complete_sampling(given: Mapping, denoiser: Mapping, diffusion: Mapping) -> 
         "uncertainty": number(given, "sampling.uncertainty", 0, steps, 1, whole=False),
         "eta": number(given, "sampling.eta", 0, 1, 0, whole=False),
         "stabilization": number(given, "sampling.stabilization", 0, levels, 0),
-        **{key: given[key] for key in ("grid", "fitted_grid") if key in given},
+        **complete_grid(given, levels),
         "max_tokens": number(given, "sampling.max_tokens", 1, 1 << 20, window or 64),
     }
     if window and not denoiser["causal"] and sampling["max_tokens"] > window:

@@ -35,7 +35,8 @@ def export(
     if weights not in write.FORMATS:
         raise ExportError(f"weights: expected one of {', '.join(write.FORMATS)}, found {weights!r}")
     out = Path(out).resolve()
-    write.check_folder(out, force)
+    with about(out):
+        write.check_folder(out, force)
     path = Path(source) if isinstance(source, (str, Path)) else None
     module = source if isinstance(source, torch.nn.Module) else None
     subject = path or ("the module" if module is not None else "the state_dict")
@@ -54,7 +55,7 @@ def export(
             names = {plain: own_names[in_state] for plain, in_state in parts.names.items()}
             own = reference.load_into(module, names)
         tensors, metadata = reference.make(full, parts.weights, rounded, weights, own)
-    text = json.dumps(full, indent=2, ensure_ascii=False) + "\n"
+    text = as_json(full)
     files = {
         "model.safetensors": write.safetensors(stored, {"config": text, "format": "pt"}),
         "config.json": text.encode(),
@@ -64,6 +65,13 @@ def export(
     with about(out):
         write.folder(out, files, force)
     return full
+
+
+def as_json(config: Mapping) -> str:
+    try:
+        return json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:  # in the parts that are only for people
+        raise ExportError(f"config: cannot be written as JSON: {error}") from error
 
 
 def from_memory(source: torch.nn.Module | Mapping[str, torch.Tensor]) -> Checkpoint:

@@ -79,7 +79,10 @@ class Config:
 
 def read(path: Path) -> Config:
     with about(path):
-        return Config(path.read_text(encoding="utf-8", errors="strict"))
+        try:
+            return Config(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ExportError("expected text in UTF-8") from error
 
 
 def beside(checkpoint: Path) -> Path | None:

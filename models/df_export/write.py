@@ -66,13 +66,11 @@ def safetensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) 
 def check_folder(out: Path, force: bool) -> None:
     """Fails early where `folder` would fail late."""
     if not out.parent.is_dir():
-        raise ExportError(f"{out.parent}: expected an existing folder")
+        raise ExportError("expected a folder to make it in, found none")
     if out.exists() and not out.is_dir():
-        raise ExportError(f"{out}: expected a folder, found a file")
+        raise ExportError("expected a folder, found a file")
     if out.is_dir() and any(out.iterdir()) and not force:
-        raise ExportError(
-            f"{out}: the folder is not empty (--force replaces the files of an export in it)"
-        )
+        raise ExportError("the folder is not empty (--force replaces the files of an export in it)")
 
 
 def folder(out: Path, files: Mapping[str, bytes], force: bool = False) -> None:

@@ -349,7 +349,7 @@ class Mistakes(Case):
         self.export(run, self.out, "--force")
         self.assertEqual(contents(self.out), before | {"picture.svg": b"mine"})
         self.assert_refused("expected a folder, found a file", run, self.out / "config.json", "--force")
-        self.assert_refused("expected an existing folder", run, self.folder / "no/where")
+        self.assert_refused("expected a folder to make it in", run, self.folder / "no/where")
         self.assert_refused(
             "weights: expected one of f32, f16, int8", run, self.folder / "b", "--weights", "q4"
         )
@@ -436,6 +436,13 @@ class Mistakes(Case):
                 else:
                     self.assert_refused(words, *given)
 
+    def test_a_configuration_that_is_no_text(self) -> None:
+        (self.folder / "config.yaml").write_bytes(b"a: \xff\n")
+        given = (run_file("planning_main"), self.out, "--config")
+        self.assert_refused("expected text in UTF-8", *given, self.folder / "config.yaml")
+        self.assert_refused("No such file", *given, self.folder / "none.yaml")
+        self.assert_refused("No such file", *given, self.folder / "none.json")
+
     def test_all_levels_as_steps(self) -> None:
         text = (CHECKPOINTS / "planning_main/.hydra/config.yaml").read_text()
         (self.folder / "config.yaml").write_text(
@@ -473,6 +480,9 @@ class Mistakes(Case):
             ),
             ({**good, "sampling": {"steps": 0}}, "sampling.steps: expected a whole number from 1 to 1000"),
             ({**good, "sampling": {"uncertainty": True}}, "sampling.uncertainty: expected a number"),
+            ({**good, "sampling": {"grid": "fitted"}}, "fitted_grid: expected rising levels from 0 to 1000"),
+            ({**good, "sampling": {"fitted_grid": [0, 5, 5, 1000]}}, "fitted_grid: expected rising"),
+            ({**good, "training": {"loss": float("nan")}}, "cannot be written as JSON"),
             ({**good, "sampling": {"max_tokens": 10}}, "at most its window of 9"),
             ({**good, "condition": {"fields": ["a"]}}, "condition.fields: the configuration says 1"),
             ({**good, "observation": {"fields": [{"name": "a"}]}}, "the network has no init_encoder"),
