@@ -23,12 +23,18 @@ const node =
 const cmake = (preset, targets = '') =>
   `cmake --preset ${preset} && cmake --build --preset ${preset} ${targets}`;
 
+// The first of them that has PyTorch: the one on PATH may be another than Debian's.
+const python =
+  'python=$(for p in python3 /usr/bin/python3; do ' +
+  '$p -c "import torch, numpy" 2>/dev/null && echo $p && break; done); ${python:?has no PyTorch}';
+
 const steps = {
   'clang-format': 'node tools/clang-format.mjs --check',
   prettier: 'prettier --check .',
   eslint: 'eslint --max-warnings 0 .',
   tsc: 'tsc --noEmit',
   native: `${cmake('native')} && ctest --preset native`,
+  export: `export PYTHONPATH=models FORCING=$PWD/build/native/forcing; ${python} -B -m unittest discover -s models/df_export/tests -t models`,
   asan: `${cmake('asan')} && ctest --preset asan`,
   wasm: `${cmake('wasm')} && ctest --preset wasm`,
   modules: cmake('wasm', '--target modules'),
@@ -48,7 +54,18 @@ const tasks = {
   build,
   start: ['modules', 'package'],
   bench: ['command', 'modules', 'bench-modules', 'package'],
-  test: [...lint, 'native', 'asan', 'wasm', 'package', 'page', 'node', 'size', 'browsers'],
+  test: [
+    ...lint,
+    'native',
+    'export',
+    'asan',
+    'wasm',
+    'package',
+    'page',
+    'node',
+    'size',
+    'browsers',
+  ],
 };
 
 const [task, ...options] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 // Puts on this machine what building and testing need, and touches nothing that is already there.
 //
 //   node tools/setup.mjs          what `npm start` needs: CMake, Ninja, Emscripten
-//   node tools/setup.mjs test     and what `npm test` needs: Clang with its sanitizers, the browsers
+//   node tools/setup.mjs test     and what `npm test` needs: Clang with its sanitizers, the browsers, PyTorch
 //   node tools/setup.mjs bench    what `npm run bench` needs: the first, Clang, Chromium, PyTorch
 //
 // Programs come from the machine's own Debian or Ubuntu packages. Emscripten must be 3.1.69 or newer
@@ -33,12 +33,13 @@ const needs = {
     [() => program('firefox-esr'), 'firefox-esr'],
     [() => program('WebKitWebDriver'), 'webkit2gtk-driver'],
     [() => program('xvfb-run'), 'xvfb', 'xauth'],
+    [hasPyTorch, 'python3-torch'], // reads the checkpoints that models/df_export exports
   ],
   bench: [
     [() => program('clang'), 'clang', 'libc6-dev'],
     [() => program('chromium'), 'chromium', 'fonts-dejavu-core'],
     // PyTorch takes the machine's BLAS, and OpenBLAS is the fast one.
-    [() => fs.existsSync('/usr/lib/python3/dist-packages/torch'), 'python3-torch'],
+    [hasPyTorch, 'python3-torch'],
     [() => sharedLibrary('libopenblas.so.0'), 'libopenblas0-pthread'],
   ],
 };
@@ -159,6 +160,11 @@ function program(name) {
 
 function output(command, args) {
   return spawnSync(command, args, { encoding: 'utf8' }).stdout ?? '';
+}
+
+/** Debian's own, for /usr/bin/python3. */
+function hasPyTorch() {
+  return fs.existsSync('/usr/lib/python3/dist-packages/torch');
 }
 
 /** Does the dynamic linker know it? */
