@@ -19,12 +19,8 @@ from .support import VECTOR_RUNS, Case, read_safetensors, run_file
 
 FORCING = os.environ.get("FORCING") or str(Path(__file__).parents[3] / "build/native/forcing")
 
-# ---- What the command does not know yet: to be switched on as it learns it --------------------------
-KINDS = ("rnn",)  # of networks; then "transformer" too
-FORMATS = ("f32", "f16")  # of weights; then "int8" too
-UNKNOWN_KEYS = ("observation", "view")  # of config.json; then ()
-VERIFIES = False  # then True: `forcing verify OUT`
-# ------------------------------------------------------------------------------------------------------
+FORMATS = ("f32", "f16", "int8")
+CHECK_IMPORT = str(Path(FORCING).with_name("check_import"))
 
 
 @unittest.skipUnless(os.environ.get("FORCING") or shutil.which(FORCING), "no command forcing")
@@ -36,18 +32,11 @@ class Command(Case):
         return done.stdout
 
     def exports(self):
-        """Folders with every run and format that the command knows, and their configs."""
+        """Folders with every run and format, and their configs."""
         for run in VECTOR_RUNS:
             for form in FORMATS:
                 out = self.folder / f"{run}-{form}"
                 config = self.export(run_file(run), out, "--weights", form)
-                if config["denoiser"]["kind"] not in KINDS:
-                    continue
-                if UNKNOWN_KEYS:
-                    tensors, metadata = read_safetensors(out / "model.safetensors")
-                    known = {key: v for key, v in config.items() if key not in UNKNOWN_KEYS}
-                    metadata["config"] = json.dumps(known)
-                    (out / "model.safetensors").write_bytes(write.safetensors(tensors, metadata))
                 with self.subTest(run=run, weights=form):
                     yield out, config
 
@@ -66,9 +55,7 @@ class Command(Case):
                 np.save(self.folder / "conditions.npy", conditions)
                 more += ["--condition", self.folder / "conditions.npy"]
             if denoiser.get("observation_size"):
-                scaled = "observation" not in UNKNOWN_KEYS  # data units, else those of the network
-                fields = config["observation"]["fields"]
-                values = [field["mean"] * scaled for field in fields]
+                values = [field["mean"] for field in config["observation"]["fields"]]
                 np.save(self.folder / "observation.npy", np.array(values, np.float32))
                 more += ["--observe", self.folder / "observation.npy"]
             sampled = json.loads(self.forcing("sample", out, "--count", 3, *more))
@@ -83,7 +70,34 @@ class Command(Case):
             self.assertLess(np.abs(away).max(), 10)
             self.assertGreater(frames.std(), 0)
 
-    @unittest.skipUnless(VERIFIES, "the command has no `verify` yet")
     def test_verify(self) -> None:
         for out, _ in self.exports():
-            self.forcing("verify", out)
+            told = self.forcing("verify", out)
+            self.assertIn("ok: the model computes what PyTorch did", told)
+
+    def test_verify_finds_a_changed_weight(self) -> None:
+        out = self.folder / "changed"
+        self.export(run_file("planning_main"), out)
+        tensors, metadata = read_safetensors(out / "model.safetensors")
+        name = "model.transformer.layers.1.linear2.weight"
+        tensors[name] = tensors[name].copy()
+        tensors[name][3, 5] += 0.01
+        (out / "model.safetensors").write_bytes(write.safetensors(tensors, metadata))
+        done = subprocess.run([FORCING, "verify", out], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+
+    def test_runs_are_those_of_the_official_code(self) -> None:
+        """Steps and whole runs, in data units, against expected.safetensors."""
+        for run in VECTOR_RUNS:
+            with self.subTest(run=run):
+                out = self.folder / run
+                self.export(run_file(run), out)
+                expected = run_file(run).parents[1] / "expected"
+                done = subprocess.run(
+                    [CHECK_IMPORT],
+                    env={**os.environ, "MODEL": str(out / "model.safetensors"), "EXPECTED": str(expected)},
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                )
+                self.assertEqual(done.returncode, 0, done.stderr)
