@@ -485,7 +485,65 @@ TEST(a_guided_plan_is_that_of_the_reference) {
   shut(&f);
 }
 
-// The library's own sampler, which keeps what attention needs of finished tokens.
+// ---- The library's own sampler, which keeps what attention needs of finished tokens ----
+
+// The model of a file; fields (C) are the caller's.
+static df_model model_of(const fixture *f, df_field *fields) {
+  df_model model = {.config = f->config, .noise = f->m.noise, .params = f->m.params};
+  model.config.frame_stack = f->m.frame_stack;
+  model.config.fields = fields;
+  model.config.field_count = f->X / f->m.frame_stack;
+  model.config.sampling.max_tokens = f->T;
+  return model;
+}
+
+// Chunks of one token are what an autoregressive table makes.
+TEST(the_sampler_s_window_slides_as_that_of_the_reference) {
+  fixture f;
+  if (open(&f, "main_sampling_loop")) {
+    golden *g = &f.m.g;
+    const int tokens = golden_int(f.m.run, "tokens"),
+              context = golden_int(f.m.run, "context_tokens"), total = tokens + context,
+              fs = f.m.frame_stack, B = f.B, C = f.X / fs, n = total * fs;
+    const float *xs = golden_floats(g, "in.xs"), *conditions = golden_floats(g, "in.conditions"),
+                *mean = golden_floats(g, "weights.data_mean"),
+                *std = golden_floats(g, "weights.data_std");
+    df_field fields[16];
+    float cond[512];
+    REQUIRE(xs && conditions && mean && std && C <= COUNT(fields) && total > f.T);
+    for (int j = 0; j < C; j++) fields[j] = (df_field){.name = "x", .mean = mean[j], .std = std[j]};
+    stack(&f, conditions, n, NULL, NULL, true, cond);
+    const df_model model = model_of(&f, fields);
+    df_sampler_options o = df_sampler_defaults();
+    o.batch = B, o.length = total, o.schedule = DF_AUTOREGRESSIVE, o.steps = f.m.S, o.eta = 0;
+    o.stabilization = stabilization(&f);
+    df_sampler *s = NULL;
+    if (CHECK_OK(df_sampler_create(&s, &model, &o, &test_error))) {
+      for (int b = 0; b < B; b++)
+        for (int t = 0; t < total; t++) {
+          CHECK_OK(df_sampler_condition(s, b, t, cond + (t * B + b) * f.E, &test_error));
+          if (t < context) {
+            CHECK_OK(df_sampler_keep(s, b, t, xs + (b * n + t * fs) * C, fs, &test_error));
+            continue;
+          }
+          char name[64];
+          snprintf(name, sizeof name, "in.auto.chunk%d.noise", t - context);
+          const float *noise = golden_floats(g, name);
+          if (noise) CHECK_OK(df_sampler_set_noise(s, b, t, noise + b * f.X));
+        }
+      while (!df_sampler_done(s) && CHECK_OK(df_sampler_step(s, &test_error))) continue;
+      const float *values = df_sampler_state(s)->values;
+      for (int b = 0; b < B; b++)
+        for (int i = 0; i < n; i++) {
+          DURING("sequence %d, frame %d", b, i);
+          compare(&f.m, "out.auto.xs_pred", values + (b * n + i) * C, (size_t)((i * B + b) * C), C);
+        }
+    }
+    df_sampler_free(s);
+  }
+  shut(&f);
+}
+
 TEST(the_sampler_makes_the_reference_s_plan) {
   fixture f;
   if (open(&f, "main_plan_causal")) {
@@ -494,9 +552,7 @@ TEST(the_sampler_makes_the_reference_s_plan) {
     const float *start = golden_floats(g, "in.start"), *noise = golden_floats(g, "in.noise");
     df_field fields[16];
     for (int j = 0; j < C; j++) fields[j] = (df_field){.name = "x", .std = 1};
-    df_model model = {.config = f.config, .noise = f.m.noise, .params = f.m.params};
-    model.config.frame_stack = fs, model.config.fields = fields, model.config.field_count = C;
-    model.config.sampling.max_tokens = T;
+    const df_model model = model_of(&f, fields);
     df_sampler_options o = df_sampler_defaults();
     o.batch = B, o.length = T, o.schedule = DF_PYRAMID, o.steps = f.m.S, o.eta = 0;
     o.uncertainty = golden_number(f.m.algorithm, "uncertainty_scale");
