@@ -564,6 +564,59 @@ TEST(a_runner_with_8_bits_is_close_to_one_with_32) {
   df_noise_free(&noise);
 }
 
+// Tokens in a row are single runs that hand on the latent, sequences side by side.
+TEST(unrolled_tokens_are_runs_in_a_row) {
+  enum { B = 3, T = 4, D = 2, E = 3, Z = 8 };
+  df_config config = {.network = {.denoiser = &df_denoiser_rnn,
+                                  .token_size = D,
+                                  .latent_size = Z,
+                                  .network_size = 4,
+                                  .hidden_size = 8,
+                                  .mlp_layers = 1,
+                                  .gru_layers = 2,
+                                  .condition_size = E,
+                                  .self_condition = true},
+                      .objective = DF_PREDICT_NOISE,
+                      .K = 30,
+                      .clip_noise = 20};
+  df_noise noise;
+  df_params params = {0};
+  df_cell_runner *runner = NULL;
+  CHECK_OK(df_noise_create(&noise, DF_NOISE_COSINE, 30, &test_error));
+  CHECK_OK(df_network_declare(&config.network, &params, &test_error));
+  df_params_init(&params, 5);
+  float x[B * T * D], cond[B * T * E], guess[B * T * D], z0[B * Z], out[B * T * D], z[B * T * Z];
+  int32_t level[B * T];
+  df_random at = {.seed = 2, .purpose = DF_RANDOM_TEST};
+  df_random_normal(&at, B * T * D, x), at.token++;
+  df_random_normal(&at, B * T * E, cond), at.token++;
+  df_random_normal(&at, B * T * D, guess), at.token++;
+  df_random_normal(&at, B * Z, z0);
+  for (int i = 0; i < B * T; i++) level[i] = 1 + 11 * i % 30;
+  const df_cell_tokens in = {.x = x, .level = level, .cond = cond, .guess = guess, .z0 = z0};
+  if (CHECK_OK(df_cell_create(&runner, &config, &noise, &params,
+                              &(df_cell_options){.cells = B, .threads = 1}, &test_error))) {
+    CHECK_OK(df_cell_unroll(runner, B, T, &in, out, z, &test_error));
+    for (int b = 0; b < B; b++)
+      for (int t = 0; t < T; t++) {
+        const int i = b * T + t;
+        DURING("sequence %d, token %d", b, t);
+        memcpy(df_cell_x(runner), x + i * D, D * sizeof *x);
+        memcpy(df_cell_cond(runner), cond + i * E, E * sizeof *cond);
+        memcpy(df_cell_guess(runner), guess + i * D, D * sizeof *guess);
+        memcpy(df_cell_z(runner), t ? z + (i - 1) * Z : z0 + b * Z, Z * sizeof *z);
+        df_cell_level(runner)[0] = level[i];
+        CHECK_OK(df_cell_run(runner, 1, &test_error));
+        CHECK_FLOATS(df_cell_out(runner), out + i * D, D, 0);
+        CHECK_FLOATS(df_cell_z_next(runner), z + i * Z, Z, 0);
+      }
+    CHECK_STATUS(df_cell_unroll(runner, B + 1, 1, &in, out, z, &test_error), DF_BAD_ARGUMENT);
+  }
+  df_cell_free(runner);
+  df_params_free(&params);
+  df_noise_free(&noise);
+}
+
 // The stop head reads the latent: the logit before the first token comes from z0, the one after a
 // token from its latent.
 TEST(the_stop_head_reads_the_latent) {
