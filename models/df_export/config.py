@@ -155,29 +155,23 @@ def complete_denoiser(given: Mapping, told: Mapping) -> dict:
 
 
 def complete_diffusion(given: Mapping, state: State) -> dict:
-    betas = state.tables.get("betas")
-    if betas is not None:
-        agree(
-            "tables betas and alphas_cumprod",
-            state.tables.get("alphas_cumprod", betas[:0]).shape,
-            betas.shape,
-        )
-        given = {"levels": len(betas), **given}
+    tables = state.tables
+    if tables:
+        given = {"levels": max(table.size for table in tables.values()), **given}
     levels = number(given, "diffusion.levels", 1, 100000)
-    if betas is not None:
-        agree("diffusion.levels", levels, len(betas), "the noise tables have")
-        of_tables = [
-            name for name in noise.SCHEDULES if levels > 20 and noise.matches(name, state.tables)
-        ]
-        if not of_tables:
-            raise ExportError(
-                "the noise tables are those of no schedule that is supported: linear, cosine and sigmoid "
-                "with their usual arguments"
-            )
-        given = {"schedule": of_tables[0], **given}
+    for table in tables.values():
+        agree("diffusion.levels", levels, table.size, "the noise tables have")
+    schedules = [name for name in noise.SCHEDULES if noise.matches(name, levels, tables)]
+    if not schedules:
+        raise ExportError(
+            "the noise tables are those of no schedule that is supported: linear, cosine and sigmoid "
+            "with their usual arguments"
+        )
+    if tables:
+        given = {"schedule": schedules[0], **given}
     schedule = choice(given, "diffusion.schedule", noise.SCHEDULES)
-    if betas is not None:
-        agree("diffusion.schedule", schedule, of_tables[0], "the noise tables are those of")
+    if schedule not in schedules:
+        agree("diffusion.schedule", schedule, schedules[0], "the noise tables are those of")
     if schedule == "linear" and levels <= 20:
         raise ExportError(
             f"diffusion.levels: the linear schedule needs more than 20, found {levels}"

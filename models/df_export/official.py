@@ -30,6 +30,7 @@ class Run:
         self.kind = sizes.kind(state.shapes)
         encoded = "init_encoder.0.weight" in state.shapes
         self.task = "planning" if encoded or self.kind == "transformer" else "prediction"
+        self.observations = 0  # fields of an observation
         self.notes: list[str] = []
 
     @property
@@ -122,11 +123,17 @@ class Run:
 
     def diffusion(self) -> dict:
         place = "algorithm.diffusion."
-        schedule = self.hydra.get(place + "beta_schedule")
+        usual = {"start": -3, "end": 3, "tau": 1, "s": 0.008}
+        arguments = self.hydra.get(place + "schedule_fn_kwargs", None) or {}
+        if not isinstance(arguments, dict) or any(usual.get(k) != v for k, v in arguments.items()):
+            raise ExportError(
+                f"{place}schedule_fn_kwargs: not supported, the noise schedules have their usual "
+                f"arguments here; found {arguments!r}"
+            )
         return {
             "levels": self.whole(place + "timesteps"),
             "objective": self.one_of(place + "objective", OBJECTIVES),
-            "schedule": schedule,
+            "schedule": self.hydra.get(place + "beta_schedule"),
             "clip_noise": self.number(place + "clip_noise", 20),
         }
 

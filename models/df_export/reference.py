@@ -1,7 +1,6 @@
 """reference.safetensors: inputs, and what the network makes of them in PyTorch.
 
-B sequences of T tokens enter together, from their first token on. The format is described in
-models/README.md.
+B sequences of T tokens enter together, from their first token on. README.md has the list of tensors.
 """
 
 import contextlib
@@ -80,7 +79,7 @@ def run(
     network = networks.build(config["denoiser"])
     network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=True)
     network = network.to(dtype)
-    step = network if module is None else module
+    step = network if module is None else calling(module)
     given = {
         name[3:]: torch.from_numpy(value).to(torch.int64 if name == "in.level" else dtype)
         for name, value in inputs.items()
@@ -97,8 +96,8 @@ def run(
             z = z0 = network.start(SEQUENCES, observation)
             results = []
             for t in range(given["x"].shape[1]):
-                output, z = step(z=z, **{name: value[:, t] for name, value in given.items()})
-                results.append((output, z))
+                results.append(step(z=z, **{name: value[:, t] for name, value in given.items()}))
+                z = results[-1][1]
             output, latents = (torch.stack(part, 1) for part in zip(*results))
             outputs = {"z0": z0, "output": output, "z": latents}
     arrays = {name: value.contiguous().numpy() for name, value in outputs.items()}
@@ -130,6 +129,10 @@ def make(
     double = run(config, stored, inputs, torch.float64)
     numerics = {}
     for name, value in single.items():
+        if value.shape != double[name].shape:
+            raise ExportError(
+                f"the module's {name} has shape {list(value.shape)}, expected {list(double[name].shape)}"
+            )
         largest = float(np.abs(value).max())
         difference = float(np.abs(value - double[name]).max())
         if module is not None and difference > 1e-3 * largest + 1e-6:
@@ -155,6 +158,19 @@ def is_runnable(module: torch.nn.Module, kind: str) -> bool:
     """Does its forward have the signature of the network of that kind in networks.py?"""
     names = inspect.signature(module.forward).parameters
     return {"x", "level", *(("z",) if kind == "rnn" else ())} <= set(names)
+
+
+def calling(module: torch.nn.Module):
+    """The module as a function whose failures are ours to tell."""
+
+    def call(**given: torch.Tensor):
+        try:
+            return module(**given)
+        except Exception as error:  # whatever the author's code raises
+            what = f"{type(error).__name__}: {error}"
+            raise ExportError(f"its forward failed for {', '.join(given)}: {what}") from error
+
+    return call
 
 
 def load_into(module: torch.nn.Module, names: Mapping[str, str]):

@@ -1,7 +1,7 @@
 """A state_dict in parts: the network's weights under their own names, the tables and the rest."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,11 +38,10 @@ SUPPORTED = (
 class State:
     weights: dict[str, np.ndarray]  # float32
     names: dict[str, str]  # of a weight -> its name in the source
-    tables: dict[str, np.ndarray]  # betas and alphas_cumprod, or nothing
+    tables: dict[str, np.ndarray]  # betas, alphas_cumprod: those that are there
     mean: np.ndarray | None
     std: np.ndarray | None
     embedding: np.ndarray | None  # `embed.weight`, which is no part of the network
-    ignored: list[str] = field(default_factory=list)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -92,4 +91,6 @@ def split(tensors: Mapping[str, AnyTensor]) -> State:
         else:
             state.weights[plain] = values(name, tensor)
             state.names[plain] = name
+    if len({table.shape for table in state.tables.values()}) > 1:
+        raise ExportError("the noise tables betas and alphas_cumprod differ in length")
     return state

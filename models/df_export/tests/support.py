@@ -20,7 +20,20 @@ from df_export import checkpoint
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 VECTOR_RUNS = ("planning_paper", "prediction_paper", "planning_main")
 VIDEO_RUNS = ("video_paper", "video_main")
-DTYPES = {"F32": "<f4", "F16": "<f2", "I8": "<i1", "I64": "<i8"}
+# What the tensors do not tell, for each run.
+SIZES = {
+    "planning_paper": {
+        "diffusion": {"objective": "x0"},
+        "tokens": {"frame_stack": 4, "fields": [{"name": n} for n in ("x", "y", "vx", "vy", "ax", "ay")]},
+    },
+    "prediction_paper": {"diffusion": {"objective": "v"}},
+    "planning_main": {
+        "denoiser": {"heads": 4, "window": 9, "causal": False},
+        "diffusion": {"objective": "x0"},
+        "tokens": {"frame_stack": 5, "fields": [{"name": "x"}, {"name": "y"}]},
+    },
+}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "<i1", "I64": "<i8"}
 
 
 def run_file(run: str) -> Path:
@@ -53,6 +66,10 @@ def weights_of(folder: Path) -> dict[str, np.ndarray]:
         for name, t in tensors.items()
         if not name.endswith(".scale")
     }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def archive(path: Path, pickled: bytes, storages: Mapping[str, bytes] = {}) -> Path:

@@ -124,5 +124,5 @@ class Tables(Case):
         for levels in (100, 1000):
             for schedule in noise.SCHEDULES:
                 tables = {k: v.astype(np.float32) for k, v in noise.tables(schedule, levels).items()}
-                matching = [name for name in noise.SCHEDULES if noise.matches(name, tables)]
+                matching = [name for name in noise.SCHEDULES if noise.matches(name, levels, tables)]
                 self.assertEqual(matching, [schedule])
