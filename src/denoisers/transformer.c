@@ -69,11 +69,10 @@ static df_tensor *positions(df_graph *g, int T, bool twice) {
 
 static df_tensor *attention(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
                             df_tensor *position, int i) {
-  (void)position; //ROT
   char name[96];
   snprintf(name, sizeof name, "model.transformer.layers.%d.self_attn", i);
   df_tensor *qkv = df_nn_attention_inputs(nn, h, name); // (B x T, 3 C)
-  //ROT if (net->rotary) qkv = df_rotary(qkv, position, net->heads);
+  if (net->rotary) qkv = df_rotary(qkv, position, net->heads);
   df_tensor *seen = seq->kept
                         ? df_attention_kept(qkv, seq->place, seq->kept[i], net->window, net->heads)
                         : df_attention(qkv, net->heads,
@@ -104,7 +103,6 @@ static df_tensor *norm(df_nn *nn, df_tensor *h, int i, int which) {
 
 static df_tensor *layer(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
                         df_tensor *position, int i) {
-  (void)position; //ROT
   if (net->norm_first) {
     h = df_add(attention(net, nn, seq, norm(nn, h, i, 1), position, i), h);
     return df_add(feed_forward(net, nn, norm(nn, h, i, 2), i), h);

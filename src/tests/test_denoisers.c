@@ -74,6 +74,18 @@ static const df_network networks[] = {
      .heads = 2,
      .window = 4,
      .condition_size = 1},
+    {.denoiser = &df_denoiser_transformer,
+     .token_size = 3,
+     .network_size = 12,
+     .hidden_size = 5,
+     .layers = 2,
+     .heads = 3,
+     .window = 6,
+     .causal = true,
+     .norm_first = true,
+     .rotary = true,
+     .gated = true,
+     .stop_head = true},
 };
 
 enum { T = 4, B = 3, MAX = 64 };
