@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import torch
 
@@ -27,6 +29,20 @@ class Mistakes(Case):
         self.assert_refused(
             "weights: expected one of f32, f16, int8", run, self.folder / "b", "--weights", "q4"
         )
+
+    def test_the_command_as_a_process(self) -> None:
+        def run(*arguments: object) -> subprocess.CompletedProcess:
+            command = [sys.executable, "-m", "df_export", *map(str, arguments)]
+            folder = CHECKPOINTS.parents[2]
+            return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+        good = run(run_file("planning_main"), self.out)
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        self.assertIn("planning_main, transformer", good.stdout)
+        bad = run(CHECKPOINTS / "malformed/truncated.ckpt", self.folder / "bad")
+        self.assertEqual((bad.returncode, bad.stdout), (1, ""))
+        self.assertRegex(bad.stderr, r"\Adf_export: [^\n]+\n\Z")
+        self.assertEqual(list(self.folder.iterdir()), [self.out])
 
     def test_misuse_is_one_line_with_status_2(self) -> None:
         for arguments in ((), (run_file("planning_main"),), ("a", "b", "--what")):
