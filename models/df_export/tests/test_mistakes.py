@@ -218,3 +218,19 @@ class Mistakes(Case):
             given = (self.folder / "state.pt", self.out, "--config", self.folder / "sizes.json")
             with self.subTest(words=words):
                 self.assert_refused(words, *given)
+
+    def test_sizes_that_no_machine_has_the_memory_for(self) -> None:
+        state = {
+            "x_from_z.weight": torch.zeros(2, 60000),
+            "model.time_mlp.1.weight": torch.zeros(4, 4),
+            "model.gru_stack.0.weight_ih": torch.zeros(3, 60006),
+        }
+        torch.save(state, self.folder / "state.pt")
+        (self.folder / "sizes.json").write_text(json.dumps(SIZES["prediction_paper"]))
+        given = (self.folder / "state.pt", self.out, "--config", self.folder / "sizes.json")
+        self.assert_refused("tensor model.time_mlp.1.bias is missing", *given)
+        state["model.time_mlp.3.weight"] = torch.zeros(4, 4)
+        state |= {f"model.time_mlp.{i}.bias": torch.zeros(4) for i in (1, 3)}
+        torch.save(state, self.folder / "state.pt")
+        words = "gru_stack.0.weight_ih: expected shape [180000, 60006], found [3, 60006]"
+        self.assert_refused(words, *given)
