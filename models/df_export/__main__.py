@@ -40,6 +40,7 @@ def options() -> Parser:
     parser.add_argument(
         "--name", metavar="NAME", help="of the model (default: the run's, else OUT's)"
     )
+    parser.add_argument("--license", metavar="TEXT", help="of the weights, for card and config")
     parser.add_argument(
         "--force", action="store_true", help="replace the files of an earlier export in OUT"
     )
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
             given.out,
             weights=given.weights,
             name=given.name,
+            license=given.license,
             force=given.force,
         )
     except ExportError as error:

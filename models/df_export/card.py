@@ -44,7 +44,7 @@ def text(config: Mapping, state: State, read: Checkpoint, form: str, notes: list
         "(`reference.safetensors`).",
         "## Licence",
         config.get("license")
-        or "TO FILL IN: the licence of the weights, also as `license` in config.json.",
+        or "TO FILL IN: the licence of the weights (`--license` puts it into the model as well).",
         "## How to cite",
         "TO FILL IN: your own work. The method:",
         f"```bibtex\n{CITATION}\n```",

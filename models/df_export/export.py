@@ -18,6 +18,7 @@ def export(
     *,
     weights: str = "f32",
     name: str | None = None,
+    license: str | None = None,
     force: bool = False,
     rename: Callable[[str], str] | None = None,
 ) -> dict:
@@ -27,7 +28,8 @@ def export(
     if its forward has the signature of one of the networks in df_export/networks.py.
     config: an object like config.json, or the path of one, or that of a hydra configuration of the
     official code. What the tensors tell may be left out. None: the run's own, beside the checkpoint.
-    weights: f32, f16 or int8. name: of the model. force: out may hold an earlier export.
+    weights: f32, f16 or int8. name: of the model. license: of the weights, in a phrase. force: out may
+    hold an earlier export.
     rename: makes the library's names of tensors from those of the source.
 
     Returns the config that was written. Raises ExportError, and then leaves nothing behind.
@@ -46,6 +48,8 @@ def export(
         parts = state.split(read.tensors)
         told = configs.network(parts)
         place, given, notes = describe(parts, config, path, read)
+    if license is not None:
+        given = {**given, "license": license}
     with about(place):
         full = configs.complete(given, told, parts, name or given.get("name") or out.name)
     with about(subject):

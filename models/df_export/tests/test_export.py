@@ -120,8 +120,10 @@ class Official(Case):
             lone = shutil.copy(run_file(run), self.folder / "model.ckpt")
             self.assert_refused("give --config", lone, self.folder / run)
             config = shutil.copy(CHECKPOINTS / run / ".hydra/config.yaml", self.folder / "config.yaml")
-            self.export(lone, self.folder / run, "--config", config, "--name", "lone")
-            self.assertEqual(self.check_weights(self.folder / run, run)["name"], "lone")
+            self.export(lone, self.folder / run, "--config", config, "--name", "lone", "--license", "CC0")
+            self.assertIn("## Licence\n\nCC0\n", (self.folder / run / "README.md").read_text())
+            config = self.check_weights(self.folder / run, run)
+            self.assertEqual((config["name"], config["license"]), ("lone", "CC0"))
 
     def check_weights(self, folder: Path, run: str) -> dict:
         """The model file holds the run's weights under their own names, and the config."""

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import torch
 
@@ -27,6 +29,20 @@ class Mistakes(Case):
         self.assert_refused(
             "weights: expected one of f32, f16, int8", run, self.folder / "b", "--weights", "q4"
         )
+
+    def test_the_command_as_a_process(self) -> None:
+        def run(*arguments: object) -> subprocess.CompletedProcess:
+            command = [sys.executable, "-m", "df_export", *map(str, arguments)]
+            folder = CHECKPOINTS.parents[2]
+            return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+        good = run(run_file("planning_main"), self.out)
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        self.assertIn("planning_main, transformer", good.stdout)
+        bad = run(CHECKPOINTS / "malformed/truncated.ckpt", self.folder / "bad")
+        self.assertEqual((bad.returncode, bad.stdout), (1, ""))
+        self.assertRegex(bad.stderr, r"\Adf_export: [^\n]+\n\Z")
+        self.assertEqual(list(self.folder.iterdir()), [self.out])
 
     def test_misuse_is_one_line_with_status_2(self) -> None:
         for arguments in ((), (run_file("planning_main"),), ("a", "b", "--what")):
@@ -202,3 +218,19 @@ class Mistakes(Case):
             given = (self.folder / "state.pt", self.out, "--config", self.folder / "sizes.json")
             with self.subTest(words=words):
                 self.assert_refused(words, *given)
+
+    def test_sizes_that_no_machine_has_the_memory_for(self) -> None:
+        state = {
+            "x_from_z.weight": torch.zeros(2, 60000),
+            "model.time_mlp.1.weight": torch.zeros(4, 4),
+            "model.gru_stack.0.weight_ih": torch.zeros(3, 60006),
+        }
+        torch.save(state, self.folder / "state.pt")
+        (self.folder / "sizes.json").write_text(json.dumps(SIZES["prediction_paper"]))
+        given = (self.folder / "state.pt", self.out, "--config", self.folder / "sizes.json")
+        self.assert_refused("tensor model.time_mlp.1.bias is missing", *given)
+        state["model.time_mlp.3.weight"] = torch.zeros(4, 4)
+        state |= {f"model.time_mlp.{i}.bias": torch.zeros(4) for i in (1, 3)}
+        torch.save(state, self.folder / "state.pt")
+        words = "gru_stack.0.weight_ih: expected shape [180000, 60006], found [3, 60006]"
+        self.assert_refused(words, *given)
