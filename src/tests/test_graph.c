@@ -448,17 +448,17 @@ TEST(attention_to_what_is_kept_has_the_bits_of_attention) {
   static const struct {
     int heads, size, T, window;
     bool all;
-  } cases[] = {{1, 1, 1, 1, false},    {2, 3, 5, 5, false},   {3, 12, 17, 20, false},
-               {4, 32, 70, 70, false}, {5, 3, 65, 99, false}, {2, 12, 33, 33, true},
-               {4, 32, 70, 77, true}};
+  } runs[] = {{1, 1, 1, 1, false},    {2, 3, 5, 5, false},   {3, 12, 17, 20, false},
+              {4, 32, 70, 70, false}, {5, 3, 65, 99, false}, {2, 12, 33, 33, true},
+              {4, 32, 70, 77, true}};
   enum { SLOTS = 3, BATCH = 6 };
   for (int t = 0; df_kernels_list(t); t++)
-    for (int c = 0; c < COUNT(cases); c++) {
-      const int heads = cases[c].heads, cols = heads * cases[c].size, T = cases[c].T;
-      const bool all = cases[c].all;
+    for (int c = 0; c < COUNT(runs); c++) {
+      const int heads = runs[c].heads, cols = heads * runs[c].size, T = runs[c].T;
+      const bool all = runs[c].all;
       DURING("%s, case %d", df_kernels_list(t)->name, c);
       df_graph *g = df_graph_create();
-      const int kept = df_attention_kept_size(cols, cases[c].window);
+      const int kept = df_attention_kept_size(cols, runs[c].window);
       df_tensor *x = df_input(g, "x", T, 3 * cols, true),
                 *row = df_input(g, "row", 1, 3 * cols, true);
       df_tensor *place = df_input(g, "place", 1, 3, true);
@@ -466,9 +466,8 @@ TEST(attention_to_what_is_kept_has_the_bits_of_attention) {
       df_tensor *want = df_attention(x, heads, all ? DF_ATTEND_ALL : DF_ATTEND_PAST);
       df_tensor *y[2];
       for (int layer = 0; layer < 2; layer++)
-        y[layer] =
-            df_attention_kept(layer ? df_scale(row, 2) : row, place,
-                              df_columns(memory, layer * kept, kept), cases[c].window, heads);
+        y[layer] = df_attention_kept(layer ? df_scale(row, 2) : row, place,
+                                     df_columns(memory, layer * kept, kept), runs[c].window, heads);
       df_plan *plan = NULL, *whole = NULL;
       df_plan_options options = {.batch = BATCH, .kernels = df_kernels_list(t)};
       if (CHECK_OK(df_plan_create(&plan, g, y, 2, &options, &test_error)) &&

@@ -15,9 +15,8 @@
 
 enum {
   KEYS = 64,
-  TOGETHER =
-      4, // rows or heads that take a step together: each of its own steps waits for the one before
-  TILE = 4, // rows whose derivatives are added to a key and a value at once
+  TOGETHER = 4, // rows or heads that take each step together: a step waits for the one before
+  TILE = 4,     // rows whose derivatives are added to a key and a value at once
 };
 
 // Bodies with a constant number of vectors n: their loops over those are unrolled, and arrays become registers.
