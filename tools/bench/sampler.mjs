@@ -1,7 +1,7 @@
 // What the sampler does with whole tables of levels and whole batches: rows ahead, workers, threads, keys and values
 // that are kept. Measured inside one JavaScript engine, as suite.mjs.
 import { ahead, kept, parallel, plan, transformers } from './cases.mjs';
-import { agree, interleaved, median, now } from './measure.mjs';
+import { agree, median, now } from './measure.mjs';
 import { operations, size, transformerOf } from './network.mjs';
 import { Kernels, features } from './ours.mjs';
 import { loadModel } from '../../web/dist/index.js';
@@ -105,7 +105,7 @@ export async function measureKept({ read, effort, say }) {
     );
     const net = transformerOf(transformers[name]);
     const walk = kernels.walk(file, idle);
-    const limit = await rowLimit(kernels, net, effort);
+    const beside = limits(kernels, net);
     agree(name, valuesAfter(walk, net, 'kept'), valuesAfter(walk, net, 'anew'), 1e-4);
     for (const batch of kept.batches) {
       for (const each of kept.schedules) {
@@ -115,27 +115,44 @@ export async function measureKept({ read, effort, say }) {
           name,
           batch,
           schedule: each.name,
-          ...walkTable(walk, options, net, effort, limit),
+          ...walkTable(walk, options, net, effort, beside),
         });
       }
       say(`keys and values kept: ${name}, batch ${batch}, without end`);
-      windows.push({ name, batch, ...walkWindow(walk, batch, effort, limit) });
+      windows.push({ name, batch, ...walkWindow(walk, batch, effort, beside) });
     }
+    beside.free();
     walk.free();
   }
   return { build, rows, windows };
 }
 
-/** Seconds that so many cells take at least: arithmetic of the products at the peak, or reading the weights once. */
-async function rowLimit(kernels, net, effort) {
+/**
+ * Seconds that a row takes at least: arithmetic of the products at the peak, or reading the weights once. `take` measures
+ * both, beside the rows, and `limit` gives a function of the cells from what was taken since.
+ */
+function limits(kernels, net) {
   const reader = kernels.reader(4 * size(net));
-  const { seconds } = await interleaved(
-    { peak: (calls) => kernels.peak(calls), read: reader.run },
-    effort,
-  );
-  reader.free();
-  const arithmetic = (operations(net) / kernels.peak(1)) * seconds.peak;
-  return (cells) => Math.max(cells * arithmetic, seconds.read);
+  const calls = { peak: 1000, read: Math.ceil(3e7 / (4 * size(net))) }; // some milliseconds
+  const run = { peak: (n) => kernels.peak(n), read: reader.run };
+  let times;
+  const take = () => {
+    for (const name of Object.keys(run)) {
+      const start = now();
+      run[name](calls[name]);
+      times[name].push((now() - start) / calls[name]);
+    }
+  };
+  const begin = () => {
+    times = { peak: [], read: [] };
+    take();
+  };
+  const limit = () => {
+    const arithmetic = (operations(net) / kernels.peak(1)) * median(times.peak);
+    const reading = median(times.read);
+    return (cells) => Math.max(cells * arithmetic, reading);
+  };
+  return { begin, take, limit, free: reader.free };
 }
 
 /** `count` rows of a table, evenly spread, that are not yet in `taken`. */
@@ -164,7 +181,7 @@ function valuesAfter(walk, net, how) {
 }
 
 /** Seconds for all rows of a table both ways, from rows that are evenly spread. */
-function walkTable(walk, options, net, effort, limit) {
+function walkTable(walk, options, net, effort, beside) {
   walk.begin(options);
   const rows = walk.rows();
   const ways = {};
@@ -179,16 +196,20 @@ function walkTable(walk, options, net, effort, limit) {
   }
   const times = new Map([...timed.keys()].map((row) => [row, []]));
   const cells = new Map();
+  beside.begin();
   for (let round = 0; round < effort.keptRounds; round++) {
     walk.begin(options);
     for (let m = 0; m < rows; m++) {
       const how = timed.get(m);
+      const isIdle = !how && !timed.has(m + 1); // the row before a timed one warms the caches
       const start = now();
-      const ran = walk.row(how ?? 'kept', !how);
+      const ran = walk.row(how ?? 'kept', isIdle);
       times.get(m)?.push(now() - start);
       cells.set(m, ran);
+      if (m % Math.ceil(rows / 4) === 0) beside.take();
     }
   }
+  const limit = beside.limit();
   for (const [how, way] of Object.entries(ways)) {
     const mine = [...timed.keys()].filter((row) => timed.get(row) === how);
     const all = (value) => (mine.reduce((sum, row) => sum + value(row), 0) / mine.length) * rows;
@@ -200,22 +221,26 @@ function walkTable(walk, options, net, effort, limit) {
 }
 
 /** A sequence without end, token after token: ms of the row in which the window moves on, and of the others. */
-function walkWindow(walk, batch, effort, limit) {
+function walkWindow(walk, batch, effort, beside) {
   const { length, steps } = plan;
   walk.begin({ schedule: 'autoregressive', uncertainty: steps, batch, length: -1, steps });
   for (let m = 0; m < (length + 1) * steps; m++) walk.row('kept', true);
   const times = { moves: [], stays: [], anew: [] };
   const cells = {};
+  beside.begin();
   for (let token = 0; token < Math.max(2, effort.keptRounds); token++) {
     for (let m = 0; m < steps; m++) {
-      const how = m === 0 ? 'moves' : m % 8 === 0 ? 'stays' : m === steps >> 1 ? 'anew' : undefined;
+      const how = m === 0 ? 'moves' : m === steps >> 1 ? 'anew' : m % 8 === 0 ? 'stays' : undefined;
+      const isIdle = !how && m % 8 !== 7 && m + 1 < steps;
       const start = now();
-      const ran = walk.row(how === 'anew' ? 'anew' : 'kept', !how);
+      const ran = walk.row(how === 'anew' ? 'anew' : 'kept', isIdle);
       if (!how) continue;
       times[how].push(now() - start);
       cells[how] = ran;
     }
+    beside.take();
   }
+  const limit = beside.limit();
   return Object.fromEntries(
     Object.entries(times).map(([how, seconds]) => [
       how,

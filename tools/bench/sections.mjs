@@ -3,7 +3,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { effort, kept, models, plan, transformers } from './cases.mjs';
+import { effort, kept, models, plan } from './cases.mjs';
 import { measureInChromium, startInChromium } from './chromium.mjs';
 import { agree, median } from './measure.mjs';
 import { networkOf, randomWeights } from './network.mjs';
