@@ -253,7 +253,7 @@ Causal transformers, ${plan.length} tokens, window ${plan.length}, ${plan.steps}
 token up to the last one that falls computed anew in every row. ${sizes.join('. ').replace(/^k/, 'K').replace('. p', '. P')}.
 ${Math.min(...timed)} to ${Math.max(...timed)} rows of each table were timed, evenly spread and in turns, and the time of all follows from these; cells are exact, and are those of one
 sequence. The limit of a row is the arithmetic of the products with weights at the peak, or reading the weights once: attention itself, up to ${share(attention)} more
-arithmetic, is not in it. A batch of one with one cell per row waits for the weights, so it cannot gain what the cells promise: "by the limits".${
+arithmetic, is not in it. A row of one cell waits for the weights, so it cannot gain what the cells promise. "By the limits": what two that are at their limits would differ by.${
     torch
       ? `
 PyTorch (nn.TransformerEncoder, native code, one thread) computes the whole window in every row, as the published code does.`

@@ -133,7 +133,7 @@ export async function measureKept({ read, effort, say }) {
  */
 function limits(kernels, net) {
   const reader = kernels.reader(4 * size(net));
-  const calls = { peak: 1000, read: Math.ceil(3e7 / (4 * size(net))) }; // some milliseconds
+  const calls = { peak: 1000, read: Math.ceil(2e8 / (4 * size(net))) }; // some milliseconds
   const run = { peak: (n) => kernels.peak(n), read: reader.run };
   let times;
   const take = () => {
