@@ -1,10 +1,12 @@
 // What tools/bench times inside WebAssembly and the package does not export: limits of the machine, matrix
-// products of given shapes, and one network by itself. JavaScript holds the clock, fills the memory and reads it.
+// products of given shapes, one network by itself, and rows of a sampler that forgets. JavaScript holds the clock,
+// fills the memory and reads it.
 //
 // A failure is a null pointer: the caller is a benchmark and ends.
 #ifdef DF_BENCH // CMake links what is not a test into every test: there this file is empty
 #include <wasm_simd128.h>
 
+#include "diffusion/internal.h"
 #include "nn/nn.h"
 
 #define EXPORT(type, name) __attribute__((export_name(#name))) type bench_##name
@@ -190,6 +192,62 @@ EXPORT(bool, network_run)(network *net, int batch, int calls) {
     if (df_plan_run(net->plan, batch, &error)) return false;
   return true;
 }
+
+// ---- Rows of a sampler with attention ------------------------------------------------------------
+
+// A walk through a table of which single rows are timed. `idle` is the smallest network for tokens of the same size:
+// its runner takes the place of the model's in rows of which only the levels matter.
+typedef struct walk {
+  df_model *model, *idle;
+  df_sampler *sampler, *idle_sampler;
+  df_cell_runner *runner; // the model's
+} walk;
+
+EXPORT(void, walk_free)(walk *w) {
+  if (!w) return;
+  if (w->sampler) w->sampler->runner = w->runner;
+  df_sampler_free(w->sampler), df_sampler_free(w->idle_sampler);
+  df_model_free(w->model), df_model_free(w->idle);
+  df_free(w);
+}
+
+// Two model files, which may be freed afterwards.
+EXPORT(walk *, walk_new)(const void *model, size_t size, const void *idle, size_t idle_size) {
+  walk *w = df_alloc(sizeof *w);
+  df_error error;
+  if (w && !df_model_open(&w->model, model, size, &error) &&
+      !df_model_open(&w->idle, idle, idle_size, &error))
+    return w;
+  bench_walk_free(w);
+  return NULL;
+}
+
+// Row 0 of a table; a length of -1 goes on and on.
+EXPORT(bool, walk_begin)
+(walk *w, int schedule, double uncertainty, int batch, int length, int steps) {
+  df_sampler_options o = df_sampler_defaults();
+  o.schedule = schedule, o.uncertainty = uncertainty;
+  o.batch = batch, o.length = length, o.steps = steps;
+  if (w->sampler) w->sampler->runner = w->runner;
+  df_sampler_free(w->sampler), df_sampler_free(w->idle_sampler);
+  w->sampler = w->idle_sampler = NULL;
+  df_error error;
+  if (df_sampler_create(&w->sampler, w->model, &o, &error)) return false;
+  w->runner = w->sampler->runner;
+  return !df_sampler_create(&w->idle_sampler, w->idle, &o, &error);
+}
+
+// The next row, with every token that it visits computed anew or not (`forgets`), by the model or by the idle network.
+EXPORT(bool, walk_row)(walk *w, bool forgets, bool idle) {
+  df_error error;
+  w->sampler->forgetful = forgets;
+  w->sampler->runner = idle ? w->idle_sampler->runner : w->runner;
+  return !df_sampler_step(w->sampler, &error);
+}
+
+EXPORT(double, walk_rows)(const walk *w) { return (double)df_sampler_state(w->sampler)->rows; }
+EXPORT(const float *, walk_values)(const walk *w) { return df_sampler_state(w->sampler)->values; }
+EXPORT(double, walk_cells)(const walk *w) { return (double)df_sampler_state(w->sampler)->cells; }
 
 // ---- Memory --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { chart } from './chart.mjs';
-import { models } from './cases.mjs';
+import { models, transformers } from './cases.mjs';
 import { modelFile } from './network.mjs';
 import { report } from './report.mjs';
 import { sections } from './sections.mjs';
@@ -36,7 +36,7 @@ async function main() {
   const place = how === 'quick' ? folder : import.meta.dirname;
   const store = join(folder, `results-${how}.json`);
   mkdirSync(folder, { recursive: true });
-  for (const [name, config] of Object.entries(models)) {
+  for (const [name, config] of Object.entries({ ...models, ...transformers })) {
     writeFileSync(join(folder, `${name}.safetensors`), modelFile(config));
   }
   const results = existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {};

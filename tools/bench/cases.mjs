@@ -66,6 +66,36 @@ export const models = {
   ),
 };
 
+const transformer = (network_size, layers, heads) => ({
+  kind: 'transformer',
+  ...{ network_size, layers, heads, hidden_size: 4 * network_size, window: plan.length },
+});
+
+/** Causal transformers: of the size of our kanji model, of a planner, and the least one for tokens of each size. */
+export const transformers = {
+  'kanji-attention': model('kanji-attention', transformer(128, 4, 4), 16, 1000),
+  'planner-attention': model('planner-attention', transformer(512, 6, 8), 24, 1000),
+  'idle-kanji-attention': model('idle-kanji-attention', transformer(8, 1, 1), 16, 1000),
+  'idle-planner-attention': model('idle-planner-attention', transformer(8, 1, 1), 24, 1000),
+};
+
+/**
+ * Rows with keys and values kept against the same rows computed anew. Of each table as many rows are timed, evenly
+ * spread, as come to `work` floating-point operations, but no fewer than the first of `rows` and no more than the second.
+ */
+export const kept = {
+  names: ['kanji-attention', 'planner-attention'],
+  batches: [1, 8],
+  schedules: [
+    { name: 'autoregressive', schedule: 'autoregressive', uncertainty: plan.steps },
+    { name: 'pyramid, u = 10', schedule: 'pyramid', uncertainty: 10 },
+    { name: 'pyramid, u = 1', schedule: 'pyramid', uncertainty: 1 },
+    { name: 'full sequence', schedule: 'full-sequence', uncertainty: 0 },
+  ],
+  work: 8e9,
+  rows: [3, 97],
+};
+
 function model(name, denoiser, size, levels) {
   return {
     format: 'diffusion-forcing/1',
@@ -102,6 +132,7 @@ export const effort = {
     warm: 150,
     rounds: 11,
     planRounds: 2,
+    keptRounds: 3,
     parallelRounds: 7,
     startRounds: 5,
     torchSeconds: 6,
@@ -111,6 +142,7 @@ export const effort = {
     warm: 50,
     rounds: 3,
     planRounds: 1,
+    keptRounds: 1,
     parallelRounds: 1,
     startRounds: 1,
     torchSeconds: 2,

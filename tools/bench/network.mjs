@@ -3,6 +3,7 @@
 //
 // A network takes x (B, X), z (B, Z) and a code of the level, time (B, s), and gives out (B, X) and
 // the next z: concat [z, x, time], the layers `before`, a GRU cell, the layers `after`, a linear head.
+// Transformers are sizes and parameters only.
 import { writeSafetensors } from '../../wasm_tests/safetensors.mjs';
 
 /**
@@ -65,6 +66,15 @@ export function networkOf({ name, denoiser: net, tokens }) {
   };
 }
 
+/** The network of src/denoisers/transformer.c. */
+export function transformerOf({ name, denoiser: net, tokens }) {
+  const { network_size: width, hidden_size: hidden, layers } = net;
+  return { name, x: tokens.fields.length, width, hidden, layers };
+}
+
+const netOf = (config) =>
+  config.denoiser.kind === 'transformer' ? transformerOf(config) : networkOf(config);
+
 /** Name and shape of every parameter. */
 export function parameters(net) {
   const shapes = {};
@@ -72,6 +82,25 @@ export function parameters(net) {
     shapes[`${name}.weight`] = [to, from];
     shapes[`${name}.bias`] = [to];
   };
+  if (net.layers) {
+    const { x, width, hidden } = net;
+    linear('model.init_mlp.0', x + width / 2, width);
+    linear('model.init_mlp.2', width, width);
+    for (let i = 0; i < net.layers; i++) {
+      const layer = `model.transformer.layers.${i}`;
+      shapes[`${layer}.self_attn.in_proj_weight`] = [3 * width, width];
+      shapes[`${layer}.self_attn.in_proj_bias`] = [3 * width];
+      linear(`${layer}.self_attn.out_proj`, width, width);
+      linear(`${layer}.linear1`, width, hidden);
+      linear(`${layer}.linear2`, hidden, width);
+      for (const norm of ['norm1', 'norm2']) {
+        shapes[`${layer}.${norm}.weight`] = [width];
+        shapes[`${layer}.${norm}.bias`] = [width];
+      }
+    }
+    linear('model.out', width, x);
+    return shapes;
+  }
   if (net.code) {
     linear(`${net.code}.1`, net.time, net.time);
     linear(`${net.code}.3`, net.time, net.time);
@@ -101,14 +130,15 @@ export function generator(seed) {
   };
 }
 
-/** Weights in -1 .. 1 over the square root of the row length, as PyTorch initialises. */
+/** Weights in -1 .. 1 over the square root of the row length, as PyTorch initialises; scales of norms about 1. */
 export function randomWeights(net) {
   const uniform = generator(12345);
   const tensors = {};
   for (const [name, shape] of Object.entries(parameters(net))) {
     const data = new Float32Array(shape.reduce((a, b) => a * b));
     const scale = 1 / Math.sqrt(shape.at(-1));
-    for (let i = 0; i < data.length; i++) data[i] = scale * uniform();
+    const about = /norm\d\.weight$/.test(name) ? 1 : 0;
+    for (let i = 0; i < data.length; i++) data[i] = about + scale * uniform();
     tensors[name] = { shape, data };
   }
   return tensors;
@@ -127,5 +157,5 @@ export function size(net) {
 }
 
 export function modelFile(config) {
-  return writeSafetensors(randomWeights(networkOf(config)), { config: JSON.stringify(config) });
+  return writeSafetensors(randomWeights(netOf(config)), { config: JSON.stringify(config) });
 }

@@ -4,6 +4,8 @@ import { variants } from './cases.mjs';
 
 export { features } from '../../web/dist/index.js';
 
+const schedules = ['full-sequence', 'pyramid', 'autoregressive']; // as src/diffusion/levels.h counts
+
 /** An instance of bench.<build>.wasm. */
 export class Kernels {
   static async create(bytes) {
@@ -68,6 +70,31 @@ export class Kernels {
       };
     };
     return { call, free: () => c.network_free(handle) };
+  }
+
+  /** Rows of a sampler of which single ones are timed; `idle`: the network that the others have. */
+  walk(file, idle) {
+    const { c } = this;
+    const copies = [file, idle].map((bytes) => {
+      const at = some(c.alloc(bytes.length));
+      new Uint8Array(c.memory.buffer, at, bytes.length).set(bytes);
+      return [at, bytes.length];
+    });
+    const handle = some(c.walk_new(...copies.flat()));
+    for (const [at] of copies) c.free(at);
+    return {
+      begin: ({ schedule, uncertainty, batch, length, steps }) =>
+        some(c.walk_begin(handle, schedules.indexOf(schedule), uncertainty, batch, length, steps)),
+      /** The next row, 'kept' or 'anew', and by the idle network or not; returns the cells that it took. */
+      row: (how, isIdle = false) => {
+        const before = c.walk_cells(handle);
+        some(c.walk_row(handle, how === 'anew', isIdle));
+        return c.walk_cells(handle) - before;
+      },
+      rows: () => c.walk_rows(handle) - 1,
+      values: (n) => this.floats(c.walk_values(handle), n).slice(),
+      free: () => c.walk_free(handle),
+    };
   }
 
   /** Memory that is read `calls` times: what the weights of a network cost at least. */

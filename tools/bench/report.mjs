@@ -1,7 +1,7 @@
 // RESULTS.md from the results of the sections.
 import { readFileSync } from 'node:fs';
-import { models, parallel, plan } from './cases.mjs';
-import { networkOf, operations, rnnStep, size } from './network.mjs';
+import { models, parallel, plan, transformers } from './cases.mjs';
+import { networkOf, operations, rnnStep, size, transformerOf } from './network.mjs';
 
 const engines = { node: 'Node', chromium: 'Chromium' };
 const labels = { relaxed: 'relaxed', simd: 'plain', int8: 'relaxed, int8' };
@@ -33,6 +33,7 @@ export function report(results) {
   }
   plans(parts, results);
   add('ahead-node', rowsAhead);
+  add('kept-node', (data) => keptRows(data, results['kept-torch']?.data));
   add('parallel-node', cores);
   add('start', start);
   add('size', downloads);
@@ -45,7 +46,10 @@ function head(results) {
   const machines = [...new Set(Object.values(results).map(({ machine }) => machine))];
   const version = (engine) =>
     Object.entries(results).find(([name]) => name.endsWith(`-${engine}`))?.[1].data.version;
-  const torch = results['plan-torch']?.data.version ?? results.training?.data[0]?.torch;
+  const torch =
+    results['plan-torch']?.data.version ??
+    results['kept-torch']?.data.version ??
+    results.training?.data[0]?.torch;
   const { version: own } = JSON.parse(readFileSync('package.json', 'utf8'));
   const versions = [
     `diffusion-forcing ${own}`,
@@ -199,6 +203,74 @@ of the one before. Planner as above; kanji: the network of that model, ${(size(n
 the default is row by row: batches are full.
 
 ${table(['network', 'batch', 'u', 'row by row', 'rows ahead', 'faster', 'first row', 'first row, ahead'], rows)}`;
+}
+
+function keptRows({ result }, torch) {
+  const short = (name) => name.replace('-attention', '');
+  const rows = result.rows.map(({ name, batch, schedule, rows, kept, anew }) => {
+    const theirs = torch && rows * torch.rows[name][batch];
+    return [
+      short(name),
+      batch,
+      schedule,
+      round(kept.seconds),
+      share(kept.limit / kept.seconds),
+      round(anew.seconds),
+      share(anew.limit / anew.seconds),
+      times(anew.seconds / kept.seconds),
+      times(anew.limit / kept.limit),
+      kept.cells,
+      anew.cells,
+      times(anew.cells / kept.cells),
+      ...(torch ? [round(theirs), `${round(theirs / kept.seconds)} x`] : []),
+    ];
+  });
+  const each = ({ seconds, limit }) => [ms(seconds), share(limit / seconds)];
+  const windows = result.windows.map(({ name, batch, moves, stays, anew }) => {
+    const token = moves.seconds + (plan.steps - 1) * stays.seconds;
+    const faster = times((plan.steps * anew.seconds) / token);
+    return [
+      ...[short(name), batch, ...each(moves), ...each(stays)],
+      ...[ms(token), ms(token / plan.steps), ms(anew.seconds), faster],
+    ];
+  });
+  const configs = Object.values(transformers).filter(({ name }) => !name.startsWith('idle'));
+  const ofAttention = (net) => (4 * net.layers * net.width * plan.length) / operations(net);
+  const attention = Math.max(...configs.map((config) => ofAttention(transformerOf(config))));
+  const sizes = configs.map((config) => {
+    const net = transformerOf(config);
+    return `${short(config.name)}: width ${net.width}, ${net.layers} layers, ${config.denoiser.heads} heads, feed-forward ${net.hidden}, token ${net.x}, ${round(size(net) / 1e6)} M parameters, ${round(operations(net) / 1e6)} MFLOP a cell`;
+  });
+  const timed = result.rows.flatMap(({ kept, anew }) => [kept.timed, anew.timed]);
+  const head = [
+    ...['network', 'batch', 'schedule', 'kept', 'of the limit', 'anew', 'of the limit'],
+    ...['faster', 'by the limits', 'cells kept', 'cells anew', 'by the cells'],
+    ...(torch ? ['PyTorch', 'PyTorch / kept'] : []),
+  ];
+  return `## Keys and values kept, Node, seconds
+
+Causal transformers, ${plan.length} tokens, window ${plan.length}, ${plan.steps} steps: all rows of a plan with keys and values of visited tokens kept, against every
+token up to the last one that falls computed anew in every row. ${sizes.join('. ').replace(/^k/, 'K').replace('. p', '. P')}.
+${Math.min(...timed)} to ${Math.max(...timed)} rows of each table were timed, evenly spread and in turns, and the time of all follows from these; cells are exact, and are those of one
+sequence. The limit of a row is the arithmetic of the products with weights at the peak, or reading the weights once: attention itself, up to ${share(attention)} more
+arithmetic, is not in it. A row of one cell waits for the weights, so it cannot gain what the cells promise. "By the limits": what two that are at their limits would differ by.${
+    torch
+      ? `
+PyTorch (nn.TransformerEncoder, native code, one thread) computes the whole window in every row, as the published code does.`
+      : ''
+  }
+
+${table(head, rows)}
+
+Without end, autoregressive, window ${plan.length} full, ms a row: once per token, in ${plan.steps} rows, the window moves on, and all of it changes its place.
+
+${table(
+  [
+    ...['network', 'batch', 'window moves', 'of the limit', 'other rows', 'of the limit'],
+    ...['a token', 'mean row', 'every row anew', 'faster'],
+  ],
+  windows,
+)}`;
 }
 
 function cores({ result }) {

@@ -3,7 +3,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { effort, models, plan } from './cases.mjs';
+import { effort, kept, models, plan } from './cases.mjs';
 import { measureInChromium, startInChromium } from './chromium.mjs';
 import { agree, median } from './measure.mjs';
 import { networkOf, randomWeights } from './network.mjs';
@@ -32,6 +32,8 @@ export const sections = {
   'plan-native': nativePlans,
   'plan-torch': torchPlans,
   'ahead-node': inNode('measureAhead'),
+  'kept-node': inNode('measureKept'),
+  'kept-torch': torchRows,
   'parallel-node': inNode('measureParallel'),
   start,
   size: sizes,
@@ -80,6 +82,31 @@ async function torchPlans(how, say) {
   await session.free();
   agree('the network in PyTorch', check, out, 1e-4);
   return result;
+}
+
+/** The whole window of a transformer in every row, as the published code samples. */
+async function torchRows(how, say) {
+  const { loadModel } = await import('../../web/dist/index.js');
+  const rows = {};
+  let version;
+  for (const name of kept.names) {
+    say(`rows of ${name} in PyTorch`);
+    const file = `build/bench/${name}.safetensors`;
+    const model = await loadModel(readFileSync(file), { inThread: true });
+    const sampler = model.sampler({ length: plan.length, steps: 1, schedule: 'full-sequence' });
+    const { tokens } = await sampler.state();
+    writeFileSync('build/bench/tokens.f32', tokens);
+    const { estimate } = await sampler.step();
+    const result = await python('torch_transformer.py', [
+      ...[file, 'build/bench/tokens.f32', plan.length],
+      ...[kept.batches.join(','), effort[how].torchSeconds / 2],
+    ]);
+    agree(`${name} in PyTorch`, result.check, estimate, 1e-4);
+    model.dispose();
+    version = result.version;
+    rows[name] = result.seconds;
+  }
+  return { version, rows };
 }
 
 /** Fresh process, fresh page: seconds to the first row. */

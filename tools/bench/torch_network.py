@@ -65,19 +65,25 @@ class Network(nn.Module):
         self.stop = nn.Linear(self.model.z, 1) if config["denoiser"].get("stop_head") else None
 
 
-def load(path):
-    """The network of a model file (safetensors, float32), and its config."""
+def read(path):
+    """Config and tensors of a model file (safetensors, float32)."""
     with open(path, "rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(size))
         data = file.read()
     config = json.loads(header.pop("__metadata__")["config"])
-    network = Network(config)
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         array = np.frombuffer(data[begin:end], np.float32).reshape(entry["shape"])
         tensors[name] = torch.tensor(array)
+    return config, tensors
+
+
+def load(path):
+    """The network of a model file, and its config."""
+    config, tensors = read(path)
+    network = Network(config)
     network.load_state_dict(tensors)
     return network.eval(), config
 
