@@ -181,14 +181,15 @@ static df_status derive(int *size, int64_t value, const char *key, const char *h
 }
 
 static df_status read_config(df_config *c, const char *text, size_t size, df_error *error) {
-  static const char *const keys[] = {"format",    "name",   "description", "license",  "denoiser",
-                                     "diffusion", "tokens", "condition",   "sampling", "training"};
+  static const char *const keys[] = {"format",   "name",      "description", "license",
+                                     "denoiser", "diffusion", "tokens",      "condition",
+                                     "sampling", "training",  "view"};
   df_error inner = {0};
   df_status status = df_json_parse(&c->json, &c->arena, text, size, &inner);
   if (status)
     return df_fail(error, status == DF_NO_MEMORY ? status : DF_BAD_CONFIG, "config: %s",
                    inner.message);
-  const df_json *root = c->json, *denoiser, *diffusion, *tokens, *condition, *sampling;
+  const df_json *root = c->json, *denoiser, *diffusion, *tokens, *condition, *sampling, *view;
   if (root->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_CONFIG, "config: expected an object");
 
@@ -206,6 +207,7 @@ static df_status read_config(df_config *c, const char *text, size_t size, df_err
   TRY(section(root, "tokens", false, &tokens, error));
   TRY(section(root, "condition", true, &condition, error));
   TRY(section(root, "sampling", true, &sampling, error));
+  TRY(section(root, "view", true, &view, error)); // any object: viewers read it
 
   int conditions;
   TRY(read_diffusion(c, diffusion, error));

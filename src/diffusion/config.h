@@ -30,9 +30,10 @@ typedef struct df_field {
 //   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0,
 //                "stabilization": 0, "grid": "fitted", "fitted_grid": [0, 31.5, ..., 1000],
 //                "max_tokens": 20},
-//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}    informative
+//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"},   informative
+//   "view": {"kind": "path", ...}           for viewers, see models/README.md; not looked into
 // }
-// "name", "description", "license", "condition", "sampling" and "training" may be missing, and so
+// "name", "description", "license", "condition", "sampling", "training" and "view" may be missing, and so
 // may every key with a default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary
 // false, threshold 0.5, condition none, sampling pyramid, 50 steps, uncertainty 1, eta 0,
 // stabilization 0, grid uniform, 64 tokens. "fitted_grid" has the levels at equal shares of the
