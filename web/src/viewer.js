@@ -444,10 +444,11 @@ export class ForcingViewer extends Base {
     const given = this.hasAttribute('keep');
     this.#find('.keys').replaceChildren(
       ...picture.keys
-        .filter(({ mark }) => mark !== 'given' || given)
+        .filter(({ mark }) => !mark.startsWith('given') || given)
         .map(({ mark, text }) => {
           const sign = make('i', { class: mark });
           if (mark.startsWith('line')) sign.style.borderColor = `var(--${mark})`;
+          if (mark.startsWith('figure')) sign.textContent = '1.23';
           return make('li', {}, sign, text);
         }),
     );
@@ -769,6 +770,16 @@ export class ForcingViewer extends Base {
   }
 }
 
+/** @type {Record<string, string>} */
+const summaries = {
+  IO: 'The model could not be loaded.',
+  BAD_FILE: 'The model file is not as it has to be.',
+  BAD_CONFIG: 'The config in the model file is not as it has to be.',
+  BAD_SHAPE: 'Sizes do not fit.',
+  BAD_ARGUMENT: 'The model does not take what this page gives it.',
+  BAD_VALUE: 'There is a number that cannot be.',
+};
+
 /**
  * What went wrong, as sentences.
  * @param {any} error
@@ -779,15 +790,13 @@ function sentences(error) {
   if (error instanceof SettingError || error instanceof ViewError) return [error.message];
   if (!(error instanceof DfError))
     return ['Something went wrong.', ended(String(error?.message ?? error))];
-  const missing = error.code === 'IO' && / 404 /.test(`${error.message} `);
-  const what = missing
+  const what = / 404\b/.test(error.message)
     ? 'There is no model at this address.'
-    : error.code === 'IO'
-      ? 'The model could not be loaded.'
-      : error.code.startsWith('BAD_')
-        ? 'The model, or what it was told, is not as it has to be.'
-        : 'The model cannot run here.';
-  return [what, [error.message, error.hint].filter(Boolean).map(ended).join(' ')];
+    : summaries[error.code];
+  return [
+    what ?? 'The model cannot run here.',
+    [error.message, error.hint].filter(Boolean).map(ended).join(' '),
+  ];
 }
 
 /**

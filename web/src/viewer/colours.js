@@ -56,7 +56,7 @@ export class Palette {
     };
     const colours = {
       .../** @type {any} */ (Object.fromEntries(single.map((name) => [name, value(name)]))),
-      time: indexed('time', 3).map(value),
+      time: ramp(indexed('time', 3).map(value)),
       lines: indexed('line', 6).map(value),
     };
     reader.remove();
@@ -85,12 +85,9 @@ export function mix(from, to, part) {
 }
 
 /**
- * A place on a ramp of colours.
+ * A ramp through three colours, in steps too small to be seen.
  * @param {string[]} stops
- * @param {number} part  0 to 1
  */
-export function ramp(stops, part) {
-  const at = Math.max(0, Math.min(1, part)) * (stops.length - 1);
-  const i = Math.min(stops.length - 2, Math.floor(at));
-  return mix(stops[i], stops[i + 1], at - i);
+function ramp([a, b, c]) {
+  return Array.from({ length: 65 }, (_, i) => (i < 32 ? mix(a, b, i / 32) : mix(b, c, i / 32 - 1)));
 }

@@ -37,7 +37,7 @@ export class FilmPicture {
       { mark: 'above', text: 'above: the frames as they are, noise and all' },
       { mark: 'below', text: "below: the network's estimate of the clean ones" },
       { mark: 'bar', text: 'the level of the token: full is clean' },
-      { mark: 'given', text: 'given: stays as it is' },
+      { mark: 'given-bar', text: 'given: stays as it is' },
     ];
   }
 
@@ -48,14 +48,15 @@ export class FilmPicture {
    */
   #layout(width, count) {
     const { width: w, height: h } = this.#view;
-    const least = Math.min(72, width / 4 - GAP);
-    const across = Math.max(1, Math.min(count, Math.floor((width + GAP) / (least + GAP))));
+    const least = Math.min(56, width / 4 - GAP);
+    const across = Math.max(1, Math.min(count, Math.floor(width / (least + GAP))));
     // Lines of like length.
     const lines = Math.ceil(count / across);
     const even = Math.ceil(count / lines);
-    const cell = Math.min(168, (width + GAP) / even - GAP);
+    const pitch = Math.min(220, width / even);
+    const cell = pitch - GAP;
     const tall = (cell * h) / w;
-    return { even, lines, cell, tall, line: 2 * tall + 3 + BAR + BETWEEN };
+    return { even, lines, pitch, cell, tall, line: 2 * tall + 8 + BAR + BETWEEN };
   }
 
   /**
@@ -81,7 +82,7 @@ export class FilmPicture {
   draw(moment, colours, selected) {
     const { context, width } = clear(this.canvas);
     const { B, T, F, C, columns, levels, frames, known, tokens, estimate } = moment;
-    const { even, lines, cell, tall, line } = this.#layout(width, T * F);
+    const { even, lines, pitch, cell, tall, line } = this.#layout(width, T * F);
     context.imageSmoothingEnabled = false;
     this.#hits = [];
     for (let b = 0; b < B; b++)
@@ -89,7 +90,7 @@ export class FilmPicture {
         const [t, f] = [Math.floor(n / F), n % F];
         const i = b * columns + t;
         if (levels[i] > 1 || f >= frames[i]) continue;
-        const x = (n % even) * (cell + GAP);
+        const x = (n % even) * pitch + GAP / 2;
         const y = (b * lines + Math.floor(n / even)) * line + 1;
         const at = (i * F + f) * C;
         this.#put(context, tokens.subarray(at, at + C), x, y, cell, tall);

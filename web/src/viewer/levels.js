@@ -12,6 +12,8 @@ const STATIC = Uint8Array.from({ length: 4096 }, (_, i) => {
   h = Math.imul(h ^ (h >>> 15), 0x85ebca6b);
   return (h ^ (h >>> 13)) & 255;
 });
+/** Room above for the numbers of the tokens. */
+const HEAD = 18;
 const PLAN = 40; // opacity, of 255, of rows that are still to come
 
 export class LevelTable {
@@ -32,8 +34,11 @@ export class LevelTable {
    * @param {Colours} colours
    */
   draw(run, position, selected, colours) {
-    const { context, width, height, ratio } = clear(this.canvas);
+    const { context, width, height: whole, ratio } = clear(this.canvas);
     const { columns, planned } = run;
+    const height = whole - HEAD;
+    this.#number(context, width / columns, columns, selected, colours);
+    context.translate(0, HEAD);
     this.#paint(run, Math.floor(position + 1e-6), colours, Math.max(1, Math.round(1.4 * ratio)));
     context.imageSmoothingEnabled = false;
     context.drawImage(this.#cells, 0, 0, width, height);
@@ -54,6 +59,28 @@ export class LevelTable {
   }
 
   /**
+   * Numbers above the columns, as many as there is room for.
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} cell  width of a column
+   * @param {number} columns
+   * @param {number} selected
+   * @param {Colours} colours
+   */
+  #number(context, cell, columns, selected, colours) {
+    const every = [1, 2, 5, 10, 20, 50, 100, 500].find((n) => n * cell > 24) ?? 1000;
+    context.textAlign = 'center';
+    context.textBaseline = 'middle';
+    for (let t = 0; t < columns; t++) {
+      const isRound = every < 5 ? t % every === 0 : (t + 1) % every === 0 || t === 0;
+      // The chosen one is always named; those beside it make room.
+      const hidden = selected >= 0 && t !== selected && Math.abs(t - selected) * cell < 24;
+      if (t !== selected && (!isRound || hidden)) continue;
+      context.fillStyle = t === selected ? colours.accent : colours.soft;
+      context.fillText(String(t + 1), (t + 0.5) * cell, HEAD / 2);
+    }
+  }
+
+  /**
    * The cells, at a pixel for each speck, only when they have changed.
    * @param {Run} run
    * @param {number} now  row
@@ -61,8 +88,10 @@ export class LevelTable {
    * @param {number} grain  of the static, in pixels of the screen
    */
   #paint(run, now, colours, grain) {
+    const { clientHeight } = this.canvas;
     const width = Math.ceil(this.canvas.width / grain);
-    const height = Math.ceil(this.canvas.height / grain);
+    const part = Math.max(0.1, 1 - HEAD / clientHeight);
+    const height = Math.ceil((this.canvas.height * part) / grain);
     const { columns, planned, last } = run;
     const key = [width, height, columns, planned, last, now, colours.ink, colours.noise].join();
     if (key === this.#key && run === this.#run) return;
@@ -104,7 +133,7 @@ export class LevelTable {
       Math.max(0, Math.min(n - 1, Math.floor(at * n)));
     return {
       token: part((event.clientX - box.left) / box.width, columns),
-      row: part((event.clientY - box.top) / box.height, planned + 1),
+      row: part((event.clientY - box.top - HEAD) / (box.height - HEAD), planned + 1),
     };
   }
 }

@@ -46,9 +46,9 @@ export class LinesPicture {
   get keys() {
     return [
       ...this.#fields.map(({ name }, i) => ({ mark: `line-${i % 6}`, text: name })),
-      { mark: 'dots', text: 'the tokens as they are; the darker the ground, the noisier' },
+      { mark: 'dots', text: 'the tokens as they are, noise and all; the ground tells how noisy' },
       { mark: 'dashes', text: "the network's estimate of the clean ones" },
-      { mark: 'given', text: 'given: stays as it is' },
+      { mark: 'given-bar', text: 'given: stays as it is' },
     ];
   }
 
@@ -147,8 +147,10 @@ export class LinesPicture {
     });
 
     context.fillStyle = colours.soft;
-    context.textAlign = 'center';
+    context.textAlign = 'right';
     context.textBaseline = 'top';
+    context.fillText('frame', LEFT - 8, height - BOTTOM + 6);
+    context.textAlign = 'center';
     // Every so many frames, at whole steps.
     const [, second = 1] = ticks({ low: 0, high: T * F }, Math.max(2, plot / 60));
     for (let frame = 0; frame < T * F; frame += Math.max(1, Math.round(second)))

@@ -24,6 +24,7 @@ export class NumbersPicture {
   #fields;
   /** @type {{ top: HTMLElement, bar: HTMLElement, cells: HTMLElement[][] }[]} */
   #columns = [];
+  #selected = -1;
 
   /**
    * @param {View} view
@@ -49,9 +50,10 @@ export class NumbersPicture {
   get keys() {
     const unit = this.#view.unit && `, in ${this.#view.unit}`;
     return [
-      { mark: 'above', text: `a number of the token as it is${unit}; faint: noisy` },
-      { mark: 'guess', text: "below it, the network's estimate of the clean one" },
-      { mark: 'given', text: 'given: stays as it is' },
+      { mark: 'figure', text: `a number of the token as it is${unit}; faint: noisy` },
+      { mark: 'figure small', text: "the network's estimate of the clean one" },
+      { mark: 'bar', text: 'the level of the token: full is clean' },
+      { mark: 'given-bar', text: 'given: stays as it is' },
     ];
   }
 
@@ -82,6 +84,7 @@ export class NumbersPicture {
    */
   draw({ T, F, C, levels, whole, frames, known, tokens, estimate }, _colours, selected) {
     this.#need(T);
+    if (selected !== this.#selected) this.#bringIntoView(selected);
     const { fields } = this.#view;
     this.#columns.forEach(({ top, bar, cells }, t) => {
       const there = t < T && levels[t] <= 1;
@@ -98,9 +101,21 @@ export class NumbersPicture {
         setText(value, shown ? this.#text(c, tokens[at]) : '');
         const guessed = shown && whole[t] > 0 && levels[t] < 1;
         setText(guess, guessed ? this.#text(c, estimate[at]) : '\u00a0');
-        value.style.opacity = there ? String(0.3 + 0.7 * (1 - levels[t]) ** 1.5) : '0';
+        value.style.opacity = there ? String(0.5 + 0.5 * (1 - levels[t]) ** 1.5) : '0';
       });
     });
+  }
+
+  /**
+   * A token that was chosen elsewhere.
+   * @param {number} selected
+   */
+  #bringIntoView(selected) {
+    this.#selected = selected;
+    const { element } = this;
+    const { offsetLeft, offsetWidth } = this.#columns[selected]?.top ?? {};
+    if (offsetLeft === undefined || element.matches(':hover')) return;
+    element.scrollLeft = offsetLeft + offsetWidth / 2 - element.clientWidth / 2;
   }
 
   /**

@@ -5,7 +5,7 @@
 /** @import { Range } from './scale.js' */
 /** @import { View } from './kind.js' */
 import { clear, make } from './canvas.js';
-import { mix, ramp } from './colours.js';
+import { mix } from './colours.js';
 import { include, sameUnit, ticks, usual, writeTick } from './scale.js';
 
 /**
@@ -250,7 +250,8 @@ function drawPath(context, state, guess, { T, F, known, B }, colours, selected) 
   const last = Math.max(1, T * F - 1);
   const size = Math.max(1.6, Math.min(4, 40 / Math.sqrt(state.length || 1))) / B ** 0.2;
   const faint = (/** @type {Point} */ p) => (selected >= 0 && p.token !== selected ? 0.35 : 1);
-  const colour = (/** @type {Point} */ p) => ramp(colours.time, p.frame / last);
+  const colour = (/** @type {Point} */ p) =>
+    colours.time[Math.round((p.frame / last) * (colours.time.length - 1))];
 
   context.lineWidth = 1.6;
   for (let i = 1; i < state.length; i++) {
@@ -330,6 +331,17 @@ function drawGuess(context, guess, colours, selected, joins) {
 }
 
 /**
+ * A turn sharper than 60 degrees is meant.
+ * @param {Point} a
+ * @param {Point} b
+ * @param {Point} c
+ */
+function isCorner(a, b, c) {
+  const [ux, uy, vx, vy] = [b.x - a.x, b.y - a.y, c.x - b.x, c.y - b.y];
+  return ux * vx + uy * vy < 0.5 * Math.hypot(ux, uy) * Math.hypot(vx, vy);
+}
+
+/**
  * Points of a stroke and the smooth way to each of them: from the middle before it to the middle
  * behind it.
  * @param {CanvasRenderingContext2D} context
@@ -342,7 +354,10 @@ function piece(context, stroke, i) {
   const to = after ? { x: (here.x + after.x) / 2, y: (here.y + after.y) / 2 } : here;
   context.beginPath();
   context.moveTo(from.x, from.y);
-  context.quadraticCurveTo(here.x, here.y, to.x, to.y);
+  if (before && after && isCorner(before, here, after)) {
+    context.lineTo(here.x, here.y);
+    context.lineTo(to.x, to.y);
+  } else context.quadraticCurveTo(here.x, here.y, to.x, to.y);
   context.stroke();
 }
 
@@ -366,9 +381,9 @@ function drawStrokes(context, state, guess, known, colours, selected, size) {
   for (const { stroke, point, i } of pieces) {
     if (point.noise < 0.01) continue;
     context.strokeStyle = tone(point);
-    for (let ring = 1; ring <= 4; ring++) {
-      context.globalAlpha = 0.045 * Math.min(1, 4 * point.noise) * (1.1 - point.noise);
-      context.lineWidth = brush * (0.7 + 0.85 * ring * point.noise);
+    for (let ring = 1; ring <= 6; ring++) {
+      context.globalAlpha = 0.026 * Math.min(1, 4 * point.noise) * (1.1 - point.noise);
+      context.lineWidth = brush * (0.7 + 0.6 * ring * point.noise);
       piece(context, stroke, i);
     }
   }

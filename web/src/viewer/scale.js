@@ -27,21 +27,21 @@ export function ticks({ low, high }, most) {
 }
 
 /**
- * A number with about so many digits, a real minus sign, and no exponent where it can be avoided.
+ * A number with so many digits that count, a real minus sign, and an exponent where it is very large
+ * or small.
  * @param {number} value
  * @param {number} [digits]
  */
 export function write(value, digits = 3) {
   if (!Number.isFinite(value)) return '·';
   const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e6 || size < 1e-4))
-    return value
-      .toExponential(digits - 1)
-      .replace('-', '−')
-      .replace('e+', 'e');
-  const before = Math.max(1, Math.floor(Math.log10(size || 1)) + 1);
-  const text = value.toFixed(Math.min(6, Math.max(0, digits - before)));
-  return (Number(text) === 0 ? text.replace('-', '') : text).replace('-', '−');
+  if (size === 0) return '0';
+  const power = Math.floor(Math.log10(size));
+  const text =
+    power > 5 || power < -3
+      ? value.toExponential(digits - 2).replace('e+', 'e')
+      : value.toFixed(Math.max(0, digits - 1 - power));
+  return text.replaceAll('-', '−');
 }
 
 /**
@@ -63,7 +63,7 @@ export function writeTick(value) {
  * @returns {Range}
  */
 export function usual({ mean, std, binary }) {
-  return binary ? { low: -0.2, high: 1.2 } : { low: mean - 2.6 * std, high: mean + 2.6 * std };
+  return binary ? { low: -0.2, high: 1.2 } : { low: mean - 2.3 * std, high: mean + 2.3 * std };
 }
 
 /**
