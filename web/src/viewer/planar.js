@@ -8,6 +8,9 @@ import { clear, make } from './canvas.js';
 import { mix } from './colours.js';
 import { include, sameUnit, ticks, usual, writeTick } from './scale.js';
 
+/** Pixels across the mist. */
+const MIST = 144;
+
 /**
  * @typedef {object} Point
  * @property {number} x  data units
@@ -57,6 +60,7 @@ export class PlanarPicture {
   #y;
   /** Where the points of the last drawing are. @type {{ x: number, y: number, token: number }[]} */
   #hits = [];
+  #mist = make('canvas');
   #view;
   #fields;
   /** @type {(pen: number) => boolean} */
@@ -118,7 +122,7 @@ export class PlanarPicture {
     // Strokes of several sequences would hide each other: a sheet for each. Paths share one.
     const across = view.kind === 'strokes' ? Math.ceil(Math.sqrt(moment.B)) : 1;
     const [w, h] = [width / across, height / across];
-    for (let b = 0; b < moment.B; b++) {
+    const sequences = Array.from({ length: moment.B }, (_, b) => {
       const sheet = view.kind === 'strokes' ? b : 0;
       const box = { left: (sheet % across) * w, top: Math.floor(sheet / across) * h, w, h };
       const place = this.#place(box);
@@ -130,19 +134,56 @@ export class PlanarPicture {
       const state = points(moment.tokens);
       const guess = points(moment.estimate).filter(({ noise }) => noise < 1);
       this.#hits.push(...state.filter(({ noise }) => noise < 1), ...guess);
-      if (view.kind === 'strokes') {
+      return { box, state, guess };
+    });
+    const faint = (/** @type {Point} */ { token }) => selected >= 0 && token !== selected;
+    if (view.kind === 'strokes') {
+      const brush = Math.max(1.5, Math.min(w, h) / 30);
+      const tone = (/** @type {Point} */ point) =>
+        moment.known[point.token] ? colours.given : faint(point) ? colours.dim : colours.ink;
+      const pieces = sequences.flatMap(({ state }) => piecesOf(state));
+      this.#drawMist(context, width, height, pieces, tone, brush);
+      drawInk(context, pieces, tone, brush, colours);
+      for (const { box, guess } of sequences) {
         if (across > 1) this.#frame(context, box, colours);
-        drawStrokes(context, state, guess, moment.known, colours, selected, Math.min(w, h));
-      } else {
-        if (b === 0) this.#axes(context, box, colours);
-        context.save();
-        context.beginPath();
-        context.rect(0, 0, width, height);
-        context.clip();
+        const first = new Set(cut(guess).map((stroke) => stroke[0]));
+        drawGuess(context, guess, colours, selected, (i) => !first.has(guess[i]));
+      }
+    } else {
+      this.#axes(context, sequences[0].box, colours);
+      for (const { state, guess } of sequences)
         drawPath(context, state, guess, moment, colours, selected);
-        context.restore();
+    }
+  }
+
+  /**
+   * The mist around noisy tokens: it widens and thins with the level. Drawn small and enlarged: soft
+   * and cheap.
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} width
+   * @param {number} height
+   * @param {Piece[]} pieces
+   * @param {(point: Point) => string} tone
+   * @param {number} brush
+   */
+  #drawMist(context, width, height, pieces, tone, brush) {
+    const scale = MIST / width;
+    Object.assign(this.#mist, { width: MIST, height: Math.ceil(height * scale) });
+    const mist = /** @type {CanvasRenderingContext2D} */ (this.#mist.getContext('2d'));
+    mist.setTransform(scale, 0, 0, scale, 0, 0);
+    mist.lineCap = mist.lineJoin = 'round';
+    for (const piece of pieces) {
+      const { noise } = piece.point;
+      if (noise < 0.01) continue;
+      mist.strokeStyle = tone(piece.point);
+      mist.globalAlpha = 0.05 * Math.min(1, 4 * noise) * (1.1 - noise);
+      for (let ring = 1; ring <= 4; ring++) {
+        mist.lineWidth = brush * (0.6 + 0.9 * ring * noise);
+        stroke(mist, piece);
       }
     }
+    context.imageSmoothingQuality = 'high';
+    context.drawImage(this.#mist, 0, 0, width, this.#mist.height / scale);
   }
 
   /**
@@ -342,62 +383,55 @@ function isCorner(a, b, c) {
 }
 
 /**
- * Points of a stroke and the smooth way to each of them: from the middle before it to the middle
- * behind it.
- * @param {CanvasRenderingContext2D} context
- * @param {Point[]} stroke
- * @param {number} i
+ * A point of a stroke and the smooth way through it: from the middle before it to the middle behind
+ * it.
+ * @typedef {{ before?: Point, point: Point, after?: Point }} Piece
  */
-function piece(context, stroke, i) {
-  const [before, here, after] = [stroke[i - 1], stroke[i], stroke[i + 1]];
-  const from = before ? { x: (before.x + here.x) / 2, y: (before.y + here.y) / 2 } : here;
-  const to = after ? { x: (here.x + after.x) / 2, y: (here.y + after.y) / 2 } : here;
-  context.beginPath();
-  context.moveTo(from.x, from.y);
-  if (before && after && isCorner(before, here, after)) {
-    context.lineTo(here.x, here.y);
-    context.lineTo(to.x, to.y);
-  } else context.quadraticCurveTo(here.x, here.y, to.x, to.y);
-  context.stroke();
+
+/**
+ * @param {Point[]} points
+ * @returns {Piece[]}
+ */
+function piecesOf(points) {
+  return cut(points).flatMap((stroke) =>
+    stroke.map((point, i) => ({ before: stroke[i - 1], point, after: stroke[i + 1] })),
+  );
 }
 
 /**
  * @param {CanvasRenderingContext2D} context
- * @param {Point[]} state  canvas units
- * @param {Point[]} guess
- * @param {boolean[]} known
- * @param {Colours} colours
- * @param {number} selected
- * @param {number} size  of the sheet
+ * @param {Piece} piece
  */
-function drawStrokes(context, state, guess, known, colours, selected, size) {
-  const strokes = cut(state);
-  const pieces = strokes.flatMap((stroke) => stroke.map((point, i) => ({ stroke, point, i })));
-  const brush = Math.max(1.5, size / 30);
-  const tone = (/** @type {Point} */ { token }) =>
-    known[token] ? colours.given : selected >= 0 && token !== selected ? colours.dim : colours.ink;
+function stroke(context, { before, point, after }) {
+  const middle = (/** @type {Point} */ other) => [(other.x + point.x) / 2, (other.y + point.y) / 2];
+  const [x, y] = after ? middle(after) : [point.x, point.y];
+  const [fromX, fromY] = before ? middle(before) : [point.x, point.y];
+  context.beginPath();
+  context.moveTo(fromX, fromY);
+  if (before && after && isCorner(before, point, after)) {
+    context.lineTo(point.x, point.y);
+    context.lineTo(x, y);
+  } else context.quadraticCurveTo(point.x, point.y, x, y);
+  context.stroke();
+}
 
-  // The mist around noisy tokens: it widens and thins with the level.
-  for (const { stroke, point, i } of pieces) {
-    if (point.noise < 0.01) continue;
-    context.strokeStyle = tone(point);
-    for (let ring = 1; ring <= 6; ring++) {
-      context.globalAlpha = 0.026 * Math.min(1, 4 * point.noise) * (1.1 - point.noise);
-      context.lineWidth = brush * (0.7 + 0.6 * ring * point.noise);
-      piece(context, stroke, i);
-    }
-  }
-  context.globalAlpha = 1;
-  // Ink is mixed with the paper, not laid over it, so that nothing darkens where pieces overlap.
-  for (const { stroke, point, i } of pieces.sort((a, b) => b.point.noise - a.point.noise)) {
-    const dense = (1 - point.noise) ** 2;
+/**
+ * Ink is mixed with the paper, not laid over it, so that nothing darkens where pieces overlap.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Piece[]} pieces  canvas units
+ * @param {(point: Point) => string} tone
+ * @param {number} brush
+ * @param {Colours} colours
+ */
+function drawInk(context, pieces, tone, brush, colours) {
+  for (const piece of [...pieces].sort((a, b) => b.point.noise - a.point.noise)) {
+    const { noise } = piece.point;
+    const dense = (1 - noise) ** 2;
     if (dense < 0.02) continue;
-    context.strokeStyle = mix(colours.sheet, tone(point), dense);
-    context.lineWidth = brush * (1 - 0.45 * point.noise);
-    piece(context, stroke, i);
+    context.strokeStyle = mix(colours.sheet, tone(piece.point), dense);
+    context.lineWidth = brush * (1 - 0.45 * noise);
+    stroke(context, piece);
   }
-  const ends = new Set(cut(guess).map((stroke) => stroke[0]));
-  drawGuess(context, guess, colours, selected, (i) => !ends.has(guess[i]));
 }
 
 /**
