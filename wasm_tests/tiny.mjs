@@ -97,7 +97,7 @@ export function parameterShapes({ denoiser: net, tokens, condition }) {
   const F = tokens.frame_stack ?? 1;
   const D = F * (tokens.fields.length + (tokens.present ? 1 : 0));
   const E = F * (condition?.fields.length ?? 0);
-  const layers = net.gru_layers;
+  const layers = net.gru_layers ?? 1;
   const n = Z / layers;
   const input = Z + D + s + (E ? s : 0);
 

@@ -19,7 +19,14 @@ import { NumbersPicture } from './viewer/numbers.js';
 import { PlanarPicture } from './viewer/planar.js';
 import { Run } from './viewer/run.js';
 import { write } from './viewer/scale.js';
-import { SettingError, addressOf, keptFrames, modelUrl, parameter } from './viewer/settings.js';
+import {
+  SettingError,
+  addressOf,
+  keptFrames,
+  linked,
+  modelUrl,
+  parameter,
+} from './viewer/settings.js';
 import { readJson, readSeed, readSettings, schedules } from './viewer/settings.js';
 
 /** Attributes with which the run begins anew. */
@@ -183,6 +190,12 @@ export class ForcingViewer extends Base {
     if (before === value || !this.isConnected || !this.#root.firstChild) return;
     if (name === 'model') this.#load();
     else if (this.model) {
+      // Newer than what the address says.
+      if (/** @type {readonly string[]} */ (linked).includes(name)) {
+        const url = new URL(location.href);
+        url.searchParams.delete(parameter(this.id, name));
+        setAddress(url.href);
+      }
       this.#settings = null;
       this.#begin();
     }
@@ -490,7 +503,6 @@ export class ForcingViewer extends Base {
     this.#run = run;
     this.#position = 0;
     this.#ended = false;
-    this.#selected = this.#pinned = -1;
     this.#autoplay();
   }
 
@@ -505,12 +517,7 @@ export class ForcingViewer extends Base {
     const settings = { ...this.#settings, ...changed };
     settings.uncertainty = Math.min(settings.uncertainty, settings.steps);
     this.#settings = settings;
-    try {
-      const address = addressOf(location.href, this.id, settings, this.#read(false));
-      history.replaceState(history.state, '', address);
-    } catch {
-      // a frame without an address of its own
-    }
+    setAddress(addressOf(location.href, this.id, settings, this.#read(false)));
     this.#begin();
   }
 
@@ -767,6 +774,15 @@ export class ForcingViewer extends Base {
       event.preventDefault();
       act();
     });
+  }
+}
+
+/** @param {string} href */
+function setAddress(href) {
+  try {
+    history.replaceState(history.state, '', href);
+  } catch {
+    // a frame without an address of its own
   }
 }
 

@@ -55,7 +55,7 @@ function fileAt(name) {
 async function serve({ cors = false } = {}) {
   const state = { hold: null };
   const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, 'http://localhost');
+    const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     const below = cors
       ? pathname.replace(/^\/USER\/(\w+)\/resolve\/main\//, `${folder}$1/`)
       : pathname;
@@ -63,6 +63,8 @@ async function serve({ cors = false } = {}) {
     if (content === undefined) return response.writeHead(404).end();
     const bytes = Buffer.from(content);
     if (cors) response.setHeader('access-control-allow-origin', '*');
+    const policy = searchParams.get('policy');
+    if (policy) response.setHeader('content-security-policy', policy);
     const type = types[extname(below) || '.html'] ?? 'application/octet-stream';
     response.writeHead(200, { 'content-type': type, 'content-length': bytes.length });
     if (state.hold && below.endsWith('.safetensors')) {
@@ -273,6 +275,12 @@ for (const [name, launch] of Object.entries(browsers))
       const linked = await page.evaluate(look);
       assert.equal(linked.rows, 6);
       assert.notDeepEqual(linked.tokens, before.tokens);
+      // A script that sets an attribute has the last word.
+      await page.evaluate(() =>
+        document.querySelector('forcing-viewer').setAttribute('schedule', 'pyramid'),
+      );
+      await until(() => document.querySelector('forcing-viewer').rows === 10);
+      assert.equal(await page.evaluate(() => location.search), '?seed=9&steps=x');
       quiet();
     });
 
@@ -375,6 +383,21 @@ for (const [name, launch] of Object.entries(browsers))
       );
       assert.deepEqual(all.tokens, here.tokens);
       browser.errors.splice(0); // some browsers log the worker of another origin that was refused
+    });
+
+    test('a policy that allows no more than it must', async () => {
+      const policy = `default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; worker-src 'self'; img-src data:`;
+      await page.goto(`${own.origin}${folder}empty.html?policy=${encodeURIComponent(policy)}`);
+      await page.evaluate(put, entry, { model: './table/', seconds: 0.2 });
+      await until(ended);
+      const end = await page.evaluate(look);
+      assert.match(end.picture, /token/);
+      const display = () =>
+        getComputedStyle(
+          document.querySelector('forcing-viewer').shadowRoot.querySelector('.transport'),
+        ).display;
+      assert.equal(await page.evaluate(display), 'flex');
+      quiet();
     });
 
     test('what goes wrong is told in the page', async () => {
