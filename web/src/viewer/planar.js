@@ -306,11 +306,11 @@ function drawPath(context, state, guess, { T, F, known, B }, colours, selected) 
   for (const point of [...state].sort((a, b) => b.noise - a.noise)) {
     const { x, y, noise, token } = point;
     const tone = colour(point);
-    for (const [radius, alpha] of /** @type {const} */ ([
-      [1 + 3.5 * noise, 0.1 * Math.min(1, 3 * noise) * (1.5 - noise)],
-      [1 + 1.8 * noise, 0.14 * Math.min(1, 3 * noise) * (1.5 - noise)],
+    const halo = 0.055 * Math.min(1, 3 * noise) * (1.5 - noise);
+    for (const [radius, alpha] of [
+      ...[4.4, 3.5, 2.7, 2, 1.4].map((wide) => [1 + wide * noise, halo]),
       [1, 0.9 * (1 - noise) ** 1.5 + 0.1],
-    ])) {
+    ]) {
       context.globalAlpha = alpha * faint(point);
       context.fillStyle = tone;
       disc(context, x, y, size * radius);
