@@ -31,17 +31,19 @@ test('importing does nothing and leaves nothing behind', () => {
     }
     const index = await import('diffusion-forcing');
     const inline = await import('diffusion-forcing/inline');
+    const viewer = await import('diffusion-forcing/viewer');
     const after = Object.getOwnPropertyNames(globalThis).filter((name) => !before.includes(name));
-    console.log(JSON.stringify({ index: Object.keys(index), inline: Object.keys(inline), after }));
+    console.log(JSON.stringify({ index: Object.keys(index), inline: Object.keys(inline), viewer: Object.keys(viewer), after }));
   `;
   const output = execFileSync('node', ['--input-type=module', '-e', script], {
     cwd: root,
     encoding: 'utf8',
   });
   const names = ['DfError', 'features', 'levelTable', 'loadModel'];
-  const { index, inline, after } = JSON.parse(output);
+  const { index, inline, viewer, after } = JSON.parse(output);
   assert.deepEqual(index.sort(), names);
   assert.deepEqual(inline.sort(), names);
+  assert.deepEqual(viewer.sort(), ['ForcingViewer', 'createViewer']);
   assert.deepEqual(
     after.filter((name) => name !== 'Worker'),
     [],

@@ -1,4 +1,5 @@
-// The example in web/README.md prints what it says.
+// The example in web/README.md prints what it says, and the smallest config of models/README.md is
+// one.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { loadModel } from '../web/dist/index.js';
 import { endless, tinyModel } from './tiny.mjs';
 
 test('the first example of web/README.md', (t) => {
@@ -18,4 +20,23 @@ test('the first example of web/README.md', (t) => {
   const options = { cwd: fileURLToPath(new URL('..', import.meta.url)), encoding: 'utf8' };
   const script = code.replace("'model.safetensors'", JSON.stringify(file));
   assert.equal(execFileSync('node', ['--input-type=module', '-e', script], options), output);
+});
+
+test('the smallest config of models/README.md, and its defaults', async () => {
+  const readme = readFileSync(new URL('../models/README.md', import.meta.url), 'utf8');
+  const config = JSON.parse(readme.match(/```json\n(.*?)```/s)[1]);
+  const model = await loadModel(tinyModel(config));
+  const stated = (key) =>
+    readme.match(new RegExp(`^\\| \`${key}\` \\|[^|]*\\| ([^|,]*)`, 'm'))[1].trim();
+  const { schedule, steps, uncertainty, eta, stabilization, grid, maxLength } = model.defaults;
+  assert.equal(steps, Number(stated('steps')));
+  assert.equal(uncertainty, Number(stated('uncertainty')));
+  assert.equal(eta, Number(stated('eta')));
+  assert.equal(stabilization, Number(stated('stabilization')));
+  assert.equal(`\`"${grid}"\``, stated('grid'));
+  assert.equal(maxLength, Number(stated('max_tokens')));
+  assert.equal(schedule, 'pyramid');
+  assert.equal(model.frameStack, Number(stated('frame_stack')));
+  assert.equal(model.fields[0].threshold, Number(stated('threshold')));
+  model.dispose();
 });

@@ -58,6 +58,44 @@ export const observing = {
   observation: { fields: [{ name: 'x', mean: 1, std: 2 }, { name: 'y' }, { name: 'v', std: 0.5 }] },
 };
 
+// One model for each way in which the viewer draws.
+
+export const path = {
+  ...endless,
+  tokens: {
+    frame_stack: 2,
+    fields: [
+      { name: 'x', mean: 4, std: 2 },
+      { name: 'y', mean: -1 },
+    ],
+  },
+};
+export const lines = {
+  ...endless,
+  tokens: {
+    fields: [
+      { name: 'speed', mean: 20, std: 5 },
+      { name: 'height', mean: 900, std: 300 },
+    ],
+  },
+};
+export const image = {
+  ...endless,
+  tokens: {
+    fields: Array.from({ length: 12 }, (_, i) => ({ name: `p${i}`, mean: 0.5, std: 0.3 })),
+  },
+  view: { kind: 'image', width: 4, height: 3, channels: 1 },
+};
+export const table = {
+  ...endless,
+  tokens: {
+    fields: [
+      ...'abcdefgh'.split('').map((name, i) => ({ name, mean: i })),
+      { name: 'on', mean: 0.5, std: 0.5, binary: true },
+    ],
+  },
+};
+
 /** Name and shape of all parameters of an RNN with mlp_layers 1, as in src/denoisers/rnn.c. */
 export function parameterShapes({ denoiser: net, tokens, condition }) {
   const Z = net.latent_size;
@@ -65,7 +103,7 @@ export function parameterShapes({ denoiser: net, tokens, condition }) {
   const F = tokens.frame_stack ?? 1;
   const D = F * (tokens.fields.length + (tokens.present ? 1 : 0));
   const E = F * (condition?.fields.length ?? 0);
-  const layers = net.gru_layers;
+  const layers = net.gru_layers ?? 1;
   const n = Z / layers;
   const input = Z + D + s + (E ? s : 0);
 

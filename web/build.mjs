@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const dist = 'web/dist';
@@ -18,7 +18,7 @@ mkdirSync(dist, { recursive: true });
 for (const name of modules) copyFileSync(`build/wasm/${name}`, `${dist}/${name}`);
 
 /** Bundles one entry. new URL('./file', import.meta.url) stays as it is, for the user's bundler. */
-const bundle = (entry, define) =>
+const bundle = (entry, define, external) =>
   build({
     entryPoints: [`web/src/${entry}`],
     outdir: dist,
@@ -29,6 +29,7 @@ const bundle = (entry, define) =>
     sourcemap: true,
     charset: 'utf8',
     define,
+    external,
     logLevel: 'warning',
   });
 
@@ -42,5 +43,13 @@ await bundle('inline.js', {
   DF_RELAXED_WASM: JSON.stringify(relaxed),
   DF_WORKER_JS: JSON.stringify(readFileSync(`${dist}/worker.js`, 'utf8').replace(/^\/\/# .*/m, '')),
 });
+
+// The viewer imports the package's own entry, so that the page has one copy, and the worker and the
+// wasm files are found beside it.
+const style = await transform(readFileSync('web/src/viewer/style.css', 'utf8'), {
+  loader: 'css',
+  minify: true,
+});
+await bundle('viewer.js', { DF_VIEWER_CSS: JSON.stringify(style.code) }, ['./index.js']);
 
 execFileSync('node_modules/.bin/tsc', { stdio: 'inherit' }); // the .d.ts files

@@ -229,7 +229,7 @@ static df_status read_config(df_config *c, const char *text, size_t size, df_err
   TRY(section(root, "tokens", false, &tokens, error));
   TRY(section(root, "condition", true, &condition, error));
   TRY(section(root, "observation", true, &observation, error));
-  TRY(section(root, "view", true, &view, error));
+  TRY(section(root, "view", true, &view, error)); // any object: viewers read it
   TRY(section(root, "sampling", true, &sampling, error));
 
   int conditions;

@@ -28,11 +28,11 @@ typedef struct df_field {
 //              "fields": [{"name": "dx", "mean": 0, "std": 20}, ...]},
 //   "condition": {"fields": ["..."]},
 //   "observation": {"fields": [{"name": "x", "mean": 0, "std": 3}, ...]},
-//   "view": {"kind": "strokes", ...},                                           for viewers only
 //   "sampling": {"schedule": "pyramid", "steps": 50, "uncertainty": 1, "eta": 0,
 //                "stabilization": 0, "grid": "fitted", "fitted_grid": [0, 31.5, ..., 1000],
 //                "max_tokens": 20},
-//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"}    informative
+//   "training": {"mode": "independent", "ema": 0.999, "recipe": "<hash>"},      informative
+//   "view": {"kind": "path", ...}                                               for viewers, see models/README.md
 // }
 // "name", "description", "license", "condition", "observation", "view", "sampling" and "training" may be missing, and so
 // may every key with a default: clip_noise 20, frame_stack 1, present false, mean 0, std 1, binary

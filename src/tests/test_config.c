@@ -23,7 +23,8 @@ static const char full[] =
     "0.5,"
     "   \"stabilization\": 3, \"grid\": \"quadratic\", \"fitted_grid\": [0, 12.5, 40, 100],"
     "   \"max_tokens\": 12},"
-    " \"training\": {\"mode\": \"independent\", \"anything\": [1, 2]}}";
+    " \"training\": {\"mode\": \"independent\", \"anything\": [1, 2]},"
+    " \"view\": {\"kind\": \"any\", \"more\": {}}}";
 
 TEST(every_key_arrives) {
   df_config c;
@@ -49,6 +50,7 @@ TEST(every_key_arrives) {
   CHECK(c.sampling.grid == DF_GRID_QUADRATIC && c.sampling.fitted_grid.knots == 4 &&
         c.sampling.fitted_grid.levels[1] == 12.5f);
   CHECK_INT(df_json_at(df_json_at(c.json, "training"), "anything")->length, 2);
+  CHECK_INT(df_json_at(c.json, "view")->length, 2);
   df_config_free(&c);
 }
 
@@ -139,6 +141,7 @@ TEST(a_wrong_value_is_named_with_its_path) {
       {"\"fields\": [\"tilt\", \"speed\"]", "\"fields\": [\"tilt\", 3]",
        "condition.fields: expected an array"},
       {"{\"fields\": [\"tilt\", \"speed\"]}", "1", "condition: expected an object"},
+      {"{\"kind\": \"any\", \"more\": {}}", "[]", "view: expected an object"},
       {"\"trapezoid\"", "\"custom\"", "sampling.schedule"},
       {"\"steps\": 20", "\"steps\": 101",
        "sampling.steps: expected an integer from 1 to 100, found 101"},
