@@ -601,7 +601,9 @@ export class ForcingViewer extends Base {
     const { parameters, build } = model.info;
     const facts = [
       name,
-      `${write(parameters / 1e6, 3)} M parameters`,
+      parameters < 1e6
+        ? `${write(parameters / 1e3, 3)} k parameters`
+        : `${write(parameters / 1e6, 3)} M parameters`,
       run.ms > 0 && `${write(run.ms, 2)} ms a row, ${build} SIMD, on this machine`,
       license,
     ];

@@ -153,8 +153,9 @@ export class LinesPicture {
     context.textAlign = 'center';
     // Every so many frames, at whole steps.
     const [, second = 1] = ticks({ low: 0, high: T * F }, Math.max(2, plot / 60));
-    for (let frame = 0; frame < T * F; frame += Math.max(1, Math.round(second)))
-      context.fillText(String(frame), x(frame), height - BOTTOM + 6);
+    const every = Math.max(1, Math.round(second));
+    for (let number = every; number <= T * F; number += every)
+      context.fillText(String(number), x(number - 1), height - BOTTOM + 6);
     const { unit } = this.#view;
     if (!unit) return;
     context.save();

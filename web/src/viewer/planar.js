@@ -223,30 +223,43 @@ export class PlanarPicture {
     const [x, y] = sameUnit(this.#x, this.#y, w, h);
     context.strokeStyle = colours.rule;
     context.fillStyle = colours.soft;
+    const across = ticks(x, 6).map((tick) => ({
+      at: Math.round(place({ x: tick, y: 0 }).x) + 0.5,
+      text: writeTick(tick),
+    }));
+    const up = ticks(y, 6).map((tick) => ({
+      at: Math.round(place({ x: 0, y: tick }).y) + 0.5,
+      text: writeTick(tick),
+    }));
     context.lineWidth = 1;
+    for (const { at } of across) line(context, at, 0, at, h);
+    for (const { at } of up) line(context, 0, at, w, at);
+    // Numbers stand on the lines, so they keep the ground around them free.
+    context.lineWidth = 4;
+    context.strokeStyle = colours.sheet;
+    const write = (
+      /** @type {string} */ text,
+      /** @type {number} */ left,
+      /** @type {number} */ top,
+    ) => {
+      context.strokeText(text, left, top);
+      context.fillText(text, left, top);
+    };
     context.textAlign = 'center';
     context.textBaseline = 'bottom';
-    for (const tick of ticks(x, 6)) {
-      const at = Math.round(place({ x: tick, y: 0 }).x) + 0.5;
-      line(context, at, 0, at, h);
-      if (at > 24 && at < w - 70) context.fillText(writeTick(tick), at, h - 4);
-    }
+    for (const { at, text } of across) if (at > 24 && at < w - 70) write(text, at, h - 4);
     context.textAlign = 'left';
     context.textBaseline = 'middle';
-    for (const tick of ticks(y, 6)) {
-      const at = Math.round(place({ x: 0, y: tick }).y) + 0.5;
-      line(context, 0, at, w, at);
-      if (at > 34 && at < h - 24) context.fillText(writeTick(tick), 5, at);
-    }
+    for (const { at, text } of up) if (at > 34 && at < h - 24) write(text, 5, at);
     const unit = this.#view.unit && ` (${this.#view.unit})`;
     const name = (/** @type {number} */ field) => this.#fields[field].name + unit;
     context.fillStyle = colours.ink;
     context.textAlign = 'right';
     context.textBaseline = 'bottom';
-    context.fillText(`${name(this.#view.x)} →`, w - 6, h - 4);
+    write(`${name(this.#view.x)} →`, w - 6, h - 4);
     context.textAlign = 'left';
     context.textBaseline = 'top';
-    context.fillText(`${this.#view.down ? '↓' : '↑'} ${name(this.#view.y)}`, 6, 7);
+    write(`${this.#view.down ? '↓' : '↑'} ${name(this.#view.y)}`, 6, 7);
   }
 
   /**
