@@ -26,9 +26,9 @@ typedef struct df_network {
   int observation_size; // floats of the observation that the initial latent is encoded from
   // attention
   int layers, heads;
-  int window;                     // N, tokens that enter the network at most; 0: recurrent
-  bool causal;                    // a token sees those before it; else all of the window
-  bool norm_first, rotary, gated; // variants of the layer (transformer.c)
+  int window;  // N, tokens that enter the network at most; 0: recurrent
+  bool causal; // a token sees those before it; else all of the window
+  bool gated;  // feed-forward layers have a gate
 } df_network;
 
 static inline bool df_network_sees_all(const df_network *net) {

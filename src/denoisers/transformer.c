@@ -5,10 +5,8 @@
 //   h = W2 relu(W1 [x, code(level), condition]) + code(position)
 //   layer:  h = norm1(h + attention(h)),  h = norm2(h + V2 relu(V1 h))
 //
-// Not in that code, and off by default:
-//   norm_first  h = h + attention(norm1(h)),  h = h + V2 relu(V1 norm2(h)), and a norm behind the last layer
-//   rotary      queries and keys are turned by their position (Su et al. 2021) instead of the code added
-//   gated       silu(V1 h) * (V3 h) in place of relu(V1 h) (Shazeer 2020, SwiGLU), V1 and V3 in one matrix
+// Not in that code, and off by default: with `gated` the feed-forward part is V2 (silu(V1 h) * V3 h) (Shazeer 2020,
+// SwiGLU), V1 and V3 in one matrix.
 #include <stdio.h>
 
 #include "denoisers/denoiser.h"
@@ -22,8 +20,6 @@ static const df_network_key keys[] = {
     DF_NETWORK_KEY(hidden_size, 1, MAX_SIZE, 0), // 0: 4 times the width
     DF_NETWORK_KEY(window, 1, MAX_WINDOW, DF_REQUIRED),
     DF_NETWORK_KEY(causal, 0, 1, true),
-    DF_NETWORK_KEY(norm_first, 0, 1, false),
-    DF_NETWORK_KEY(rotary, 0, 1, false),
     DF_NETWORK_KEY(gated, 0, 1, false),
     {0},
 };
@@ -37,10 +33,6 @@ static df_status check(df_network *net, df_error *error) {
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.heads: expected a divisor of network_size = %d, found %d",
                    net->network_size, net->heads);
-  if (net->rotary && net->network_size / net->heads % 2)
-    return df_fail(error, DF_BAD_CONFIG,
-                   "denoiser.rotary: turns pairs of numbers, but a head has %d of them",
-                   net->network_size / net->heads);
   if (net->stop_head && !net->causal)
     return df_fail(error, DF_BAD_CONFIG,
                    "denoiser.stop_head: needs a causal network, as a token must not know whether "
@@ -68,11 +60,10 @@ static df_tensor *positions(df_graph *g, int T, bool twice) {
 }
 
 static df_tensor *attention(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
-                            df_tensor *position, int i) {
+                            int i) {
   char name[96];
   snprintf(name, sizeof name, "model.transformer.layers.%d.self_attn", i);
   df_tensor *qkv = df_nn_attention_inputs(nn, h, name); // (B x T, 3 C)
-  if (net->rotary) qkv = df_rotary(qkv, position, net->heads);
   df_tensor *seen = seq->kept
                         ? df_attention_kept(qkv, seq->place, seq->kept[i], net->window, net->heads)
                         : df_attention(qkv, net->heads,
@@ -102,12 +93,8 @@ static df_tensor *norm(df_nn *nn, df_tensor *h, int i, int which) {
 }
 
 static df_tensor *layer(const df_network *net, df_nn *nn, const df_unrolled *seq, df_tensor *h,
-                        df_tensor *position, int i) {
-  if (net->norm_first) {
-    h = df_add(attention(net, nn, seq, norm(nn, h, i, 1), position, i), h);
-    return df_add(feed_forward(net, nn, norm(nn, h, i, 2), i), h);
-  }
-  h = norm(nn, df_add(attention(net, nn, seq, h, position, i), h), i, 1);
+                        int i) {
+  h = norm(nn, df_add(attention(net, nn, seq, h, i), h), i, 1);
   return norm(nn, df_add(feed_forward(net, nn, h, i), h), i, 2);
 }
 
@@ -122,10 +109,8 @@ static void build(const df_network *net, df_nn *nn, df_unrolled *seq) {
 
   df_tensor *h = df_concat((df_tensor *[]){x, df_position_code(level, C / 2), cond}, 3);
   h = df_unary_op(DF_RELU, 0, 0, df_nn_linear(nn, h, C, "model.init_mlp.0"));
-  h = df_nn_linear(nn, h, C, "model.init_mlp.2");
-  if (!net->rotary) h = df_add(h, df_position_code(position, C));
-  for (int i = 0; i < net->layers; i++) h = layer(net, nn, seq, h, position, i); // (B x T, C)
-  if (net->norm_first) h = df_nn_layer_norm(nn, h, 1e-5f, "model.transformer.norm");
+  h = df_add(df_nn_linear(nn, h, C, "model.init_mlp.2"), df_position_code(position, C));
+  for (int i = 0; i < net->layers; i++) h = layer(net, nn, seq, h, i); // (B x T, C)
 
   apart(df_nn_linear(nn, h, net->token_size, "model.out"), clean ? T : 0, T, seq->out);
   if (seq->stop) {

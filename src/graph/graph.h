@@ -117,10 +117,6 @@ df_tensor *df_attention_kept(df_tensor *qkv, df_tensor *place, df_tensor *memory
                              int heads);
 int df_attention_kept_size(int cols, int window); // floats
 
-// Turns the queries and keys of qkv (R,3C), heads of d = C / heads columns, d even, by the rows' positions t (R,1): columns
-// 2j and 2j + 1 of a head, as a point in the plane, by the angle t 10000^(-2j/d)
-df_tensor *df_rotary(df_tensor *qkv, df_tensor *position, int heads);
-
 // Adds the graph of the derivative of `scalar` (1,1) to g: grads[i] is d scalar / d wrt[i], of wrt[i]'s shape,
 // and NULL where scalar does not depend on wrt[i].
 df_status df_gradient(df_tensor *scalar, df_tensor *const *wrt, df_tensor **grads, int count,

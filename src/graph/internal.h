@@ -54,9 +54,9 @@ struct df_op {
 
 extern const df_op df_op_matmul, df_op_unary, df_op_unary_grad, df_op_binary, df_op_sum_rows,
     df_op_sum_cols, df_op_columns, df_op_reshape, df_op_transpose, df_op_attention,
-    df_op_attention_grad, df_op_attention_kept, df_op_rotary, df_op_rotary_code, df_op_pad,
-    df_op_concat, df_op_broadcast, df_op_gru, df_op_gru_grad, df_op_norm, df_op_norm_grad,
-    df_op_softmax, df_op_softmax_grad, df_op_position_code, df_op_stop_gradient;
+    df_op_attention_grad, df_op_attention_kept, df_op_pad, df_op_concat, df_op_broadcast, df_op_gru,
+    df_op_gru_grad, df_op_norm, df_op_norm_grad, df_op_softmax, df_op_softmax_grad,
+    df_op_position_code, df_op_stop_gradient;
 
 // A new tensor of op with the given shape and sources (NULL sources allowed at the end); needs_grad follows.
 df_tensor *df_tensor_new(df_graph *g, const df_op *op, int rows, int cols, bool batched,

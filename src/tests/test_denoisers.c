@@ -82,8 +82,6 @@ static const df_network networks[] = {
      .heads = 3,
      .window = 6,
      .causal = true,
-     .norm_first = true,
-     .rotary = true,
      .gated = true,
      .stop_head = true},
 };

@@ -126,10 +126,6 @@ CASE(attention_to_clean_rows) {
   df_tensor *x = df_columns(full(g, in, 0, 4 * rows, 3 * cols + 1), 1, 3 * cols); // a view
   return df_attention(x, 1, DF_ATTEND_CLEAN);
 }
-CASE(rotary) { // twice, at different positions
-  df_tensor *x = full(g, in, 0, rows, 6 * cols), *t = df_row_numbers(g, rows, true);
-  return df_rotary(df_scale(df_rotary(x, t, cols), 0.5f), df_scale(t, 3), cols);
-}
 CASE(gru) {
   df_tensor *gi = full(g, in, 0, rows, 3 * cols), *gh = full(g, in, 1, rows, 3 * cols);
   return df_gru_op(gi, gh, full(g, in, 2, rows, cols));
@@ -218,7 +214,6 @@ static const op_case cases[] = {
     ROW(attention_to_the_past, 1, 0),
     ROW(attention_to_all, 1, 0),
     ROW(attention_to_clean_rows, 1, 0),
-    ROW(rotary, 1, 0),
     ROW(gru, 1, 0),
     ROW(layer_norm, 1, 0),
     ROW(layer_norm_with_a_shift_only, 1, 0),
@@ -506,42 +501,6 @@ TEST(attention_to_what_is_kept_has_the_bits_of_attention) {
     }
 }
 
-TEST(rotary_positions_count_by_their_distance) {
-  enum { T = 20, HEADS = 2, SIZE = 6, C = HEADS * SIZE };
-  df_graph *g = df_graph_create();
-  df_tensor *x = df_input(g, "x", T, 3 * C, true), *t = df_input(g, "t", T, 1, true);
-  df_tensor *y = df_rotary(x, t, HEADS), *again = df_rotary(y, t, HEADS);
-  df_plan *plan = NULL;
-  REQUIRE(CHECK_OK(df_plan_create(&plan, g, (df_tensor *[]){y, again}, 2,
-                                  &(df_plan_options){.batch = 1}, &test_error)));
-  CHECK_INT(df_plan_steps(plan), 3); // the angles are computed once
-  float *in = df_plan_data(plan, x), *at = df_plan_data(plan, t);
-  fill(in, 3 * C, 3, false);
-  for (int i = 0; i < T; i++) { // the same token everywhere
-    memcpy(in + i * 3 * C, in, 3 * C * sizeof *in);
-    at[i] = (float)(i + 100);
-  }
-  CHECK_OK(df_plan_run(plan, 1, &test_error));
-  const float *out = df_plan_data(plan, y);
-  for (int h = 0; h < HEADS; h++)
-    for (int i = 0; i < T; i++) {
-      const float *row = out + i * 3 * C + h * SIZE, *from = in + h * SIZE;
-      double score = 0, first = 0;
-      for (int c = 0; c < SIZE; c++) {
-        const double angle = at[i] * pow(10000, -(c / 2 * 2.0) / SIZE);
-        const double other = c % 2 ? from[c - 1] : -from[c + 1];
-        CHECK_NEAR(row[c], cos(angle) * from[c] + sin(angle) * other, 2e-5);
-        CHECK(row[2 * C + c] == from[2 * C + c]);
-        const int j = i < T - 5 ? i + 5 : i;
-        score += (double)row[c] * (row + (j - i) * 3 * C)[C + c];
-        first += (double)out[h * SIZE + c] * out[5 * 3 * C + C + h * SIZE + c];
-      }
-      if (i < T - 5) CHECK_NEAR(score, first, 2e-5);
-    }
-  df_plan_free(plan);
-  df_graph_free(g);
-}
-
 // A chain x -> gelu(W x + b) repeated: every layer needs two buffers at a time, whatever its length.
 static df_tensor *chain(df_graph *g, df_tensor *x, df_tensor *w, int layers) {
   for (int i = 0; i < layers; i++) x = df_unary_op(DF_GELU, 0, 0, df_linear_op(x, w, NULL));
@@ -729,10 +688,6 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
       {"as many noised rows as clean ones, found (B x 3, 6)", 11},
       {"expected 3 columns that place (B, 6), found (B, 4)", 12},
       {"expected a memory (slots, 64) for 2 columns of 5 tokens, found (3, 63)", 13},
-      {"rotary: expected columns for queries, keys and values of 2 heads of an even size, found "
-       "(B, 6)",
-       14},
-      {"rotary: expected a position for each row of (B, 12), found (B, 4)", 15},
   };
   for (int i = 0; i < COUNT(wrong); i++) {
     df_graph *g = df_graph_create();
@@ -758,8 +713,6 @@ TEST(wrong_shapes_are_named_when_the_plan_is_made) {
                             wrong[i].which == 12 ? x : df_input(g, "place", 1, 3, true),
                             df_input(g, "memory", 3, 63, false), 5, 1);
       break;
-    case 14: y = df_rotary(df_input(g, "qkv", 1, 6, true), x, 2); break;
-    case 15: y = df_rotary(df_input(g, "qkv", 1, 12, true), x, 2); break;
     }
     CHECK(y == NULL);
     y = df_unary_op(DF_GELU, 0, 0, df_add(y, x)); // goes on without a crash
