@@ -188,6 +188,85 @@ TEST(training_steps_in_a_row_have_the_losses_and_gradients_of_the_reference) {
   }
 }
 
+TEST(the_loss_of_a_window_and_its_gradient_are_those_of_the_reference) {
+  golden_model m;
+  if (golden_model_open(&m, "main_loss_vector")) {
+    df_config c = golden_config(&m);
+    const int T = golden_int(m.run, "frames"), B = golden_int(m.run, "batch"),
+              D = c.network.token_size;
+    const float *x = golden_floats(&m.g, "in.x"), *eps = golden_floats(&m.g, "in.noise");
+    const int64_t *level = golden_ints(&m.g, "in.noise_levels");
+    float *gradient = df_arena_alloc(&m.g.arena, m.params.size * sizeof(float));
+    const double largest = largest_gradient(&m);
+    int compared = 0;
+    REQUIRE(x && eps && level && gradient);
+    for (int s = 0; s < 2 * DF_OBJECTIVES; s++) {
+      static const char *const objectives[DF_OBJECTIVES] = {"pred_noise", "pred_x0", "pred_v"};
+      const bool fused = s % 2;
+      char setting[32], name[256];
+      df_loss *l = NULL;
+      float weights[64], x0[64], unused[64];
+      c.objective = (df_objective)(s / 2);
+      snprintf(setting, sizeof setting, "%s.%s", objectives[s / 2], fused ? "fused" : "single");
+      DURING("%s", setting);
+      if (!CHECK_OK(df_loss_create(&l, DF_LOSS_TEST, DF_MODE_INDEPENDENT, &c, &m.params, T, B,
+                                   false, &test_error)))
+        continue;
+      df_loss_clear(l, &c.network, B);
+      for (int b = 0; b < B; b++) {
+        int32_t levels[16];
+        float of_token[16], w[64];
+        for (int t = 0; t < T; t++) levels[t] = (int32_t)level[t * B + b] + 1;
+        df_loss_weights(&m.noise, fused ? DF_WEIGHT_FUSED_SNR : DF_WEIGHT_MIN_SNR, c.objective,
+                        (float)golden_number(m.diffusion, "snr_clip"),
+                        (float)golden_number(m.diffusion, "cum_snr_decay"), levels, T, of_token);
+        for (int t = 0; t < T; t++) {
+          const size_t at = (size_t)(t * B + b) * (size_t)D;
+          weights[t * B + b] = of_token[t];
+          for (int j = 0; j < D; j++) w[j] = of_token[t] / (float)(T * B * D);
+          fill_token(l, &c, &m.noise, t, b, levels[t], x + at, eps + at, w);
+        }
+      }
+      CHECK_OK(df_loss_run(l, B, gradient, &test_error));
+      snprintf(name, sizeof name, "out.%s.mean", setting);
+      const float *mean = golden_floats(&m.g, name);
+      if (mean) CHECK_NEAR(l->loss[0], mean[0], golden_tolerance(&m, name));
+      snprintf(name, sizeof name, "out.%s.weight", setting);
+      const float *weight = golden_floats(&m.g, name);
+      if (weight) CHECK_FLOATS(weights, weight, T * B, golden_tolerance(&m, name));
+      for (int i = 0; i < T * B; i++) {
+        const int t = i / B, b = i % B;
+        df_predict(&m.noise, c.objective, c.clip_noise, (int)level[i] + 1, D, l->x[t] + b * D,
+                   l->out[t] + b * D, x0, unused);
+        snprintf(name, sizeof name, "out.%s.x_pred", setting);
+        const float *x_pred = golden_floats(&m.g, name);
+        DURING("%s, token %d of sequence %d", name, t, b);
+        if (x_pred) CHECK_FLOATS(x0, x_pred + i * D, D, golden_tolerance(&m, name));
+        snprintf(name, sizeof name, "out.%s.loss", setting);
+        const float *loss = golden_floats(&m.g, name);
+        for (int j = 0; loss && j < D; j++) {
+          const float d = l->out[t][b * D + j] - l->target[t][b * D + j];
+          CHECK_NEAR(weights[i] * d * d, loss[i * D + j], golden_tolerance(&m, name));
+        }
+      }
+      const df_json *wanted = df_json_at(m.run, "grad_settings");
+      for (const df_json *w = wanted ? wanted->first : NULL; w; w = w->next) {
+        if (strcmp(w->string, setting)) continue;
+        for (int i = 0; i < m.params.count; i++) {
+          const df_param *param = m.params.items[i];
+          snprintf(name, sizeof name, "%s.weights.%s", setting, param->name);
+          check_gradient(&m, name, gradient + param->offset,
+                         (size_t)param->rows * (size_t)param->cols, largest);
+          compared++;
+        }
+      }
+      df_loss_free(l);
+    }
+    CHECK_INT(compared, 2 * m.params.count);
+  }
+  golden_model_close(&m);
+}
+
 // One step of rnn_train_steps or rnn_train_planning: frames (n, B, C) raw, masks (n, B) as the loss has them.
 typedef struct sequences {
   int T, B, n, C;
