@@ -201,7 +201,7 @@ char *weights_markdown(const weights_measure *measures, df_arena *arena) {
     if (w) {
       difference_text(&m->output, output, sizeof output);
       difference_text(&m->x0, x0, sizeof x0);
-      difference_text(&m->z, z, sizeof z);
+      if (m->z.largest > 0) difference_text(&m->z, z, sizeof z); // a transformer has no latent
     }
     used += (size_t)snprintf(text + used, ROOM - used, "| %s | %s | %.1f us | %s | %s | %s |\n",
                              df_weights_names[w], bytes, m->microseconds, output, x0, z);
