@@ -71,7 +71,7 @@ export async function createMaze(name, { load = sharedMujoco } = {}) {
  * time and changes no bit). A default MjData reserves 13 MiB, of which this needs little.
  * @param {Layout} layout
  */
-export function mazeXml(layout) {
+function mazeXml(layout) {
   const walls = layout.rows.flatMap((row, i) =>
     [...row].flatMap((_, j) =>
       isWall(layout, i, j)
@@ -104,13 +104,17 @@ export function mazeXml(layout) {
 const ball = 1;
 
 /**
- * Contacts are as stiff as in the MuJoCo 2 that D4RL used. There the ball's inverse weight was an
- * average over three axes, of which it can move along two; now it is 1 / mass.
- * @param {MjModel} model
+ * MuJoCo's model of a maze, the caller's to delete.
+ * @param {MainModule} mujoco
+ * @param {Layout} layout
  */
-function softenContacts(model) {
+export function compileMaze(mujoco, layout) {
+  const model = mujoco.MjModel.from_xml_string(mazeXml(layout));
+  // Contacts are as stiff as in the MuJoCo 2 that D4RL used: the ball's inverse weight was an average
+  // over three axes, of which it can move along two. Now it is 1 / mass.
   const weights = model.body_invweight0;
   weights[2 * ball] = (2 * weights[2 * ball]) / 3;
+  return model;
 }
 
 // ---- Environment -------------------------------------------------------------------------------
@@ -138,8 +142,7 @@ export class Maze {
   constructor(mujoco, layout) {
     this.#mujoco = mujoco;
     this.layout = layout;
-    this.#model = mujoco.MjModel.from_xml_string(mazeXml(layout));
-    softenContacts(this.#model);
+    this.#model = compileMaze(mujoco, layout);
     this.#data = new mujoco.MjData(this.#model);
     this.set(layout.goal, [0, 0]);
   }
