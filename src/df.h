@@ -170,6 +170,33 @@ df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const floa
 // config's "observation" tells them, else network units.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
+// Guided sampling raises J, a function of the clean estimates of all tokens, by its derivative with respect to the
+// noisy ones, through the network and all that tokens see of each other (Chen et al. 2024, section 3.3). Every row is
+// one pass over all tokens with its derivative, so it costs more and nothing is computed ahead.
+typedef enum df_shift {
+  DF_SHIFT_EXACT, // eps' = eps - w sqrt(1 - abar) dJ/dx, and the clean estimate with it (Dhariwal & Nichol 2021)
+  DF_SHIFT_NEXT, // eps' = eps - w sqrt(1 - abar') dJ/dx with the next level's abar': branch `main` of the authors
+  DF_SHIFT_TOKEN, // x' + w ((1 - abar) - c sqrt(1 - abar)) dJ/dx, c the factor of eps in the step: branch `paper`
+  DF_SHIFTS
+} df_shift;
+typedef struct df_guidance {
+  // J of one sample of sequence b: frames (n, C) in data units are the clean estimates of all its tokens. dJ/dframes is
+  // added to gradient (n, C), which is 0. sample 0 .. futures - 1.
+  double (*objective)(void *context, int b, int sample, int n, const float *frames,
+                      float *gradient);
+  void *context;
+  double scale;       // w
+  double level_power; // w (1 - abar)^level_power; 0: the same at all levels
+  double clip;        // largest norm of a token's dJ/dx; 0: not clipped
+  // Monte Carlo guidance: J is the mean over so many samples of the plan. The first one is the estimate; for the others
+  // it is noised anew to the tokens' levels, independently, and estimated again.
+  int futures;
+  int shift; // a df_shift
+} df_guidance;
+// Before the first step; a second call replaces the first. Needs a length that is known; not with ancestral, posterior
+// or allow_renoise. What it points to must outlive the sampler.
+df_status df_sampler_guide(df_sampler *sampler, const df_guidance *guidance, df_error *error);
+
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
 // WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it
 // was before the row.
@@ -197,6 +224,7 @@ typedef struct df_sampler_info {
   int64_t clean;           // tokens before this one are clean in all sequences: they may leave
   int64_t cells;           // network passes so far: cells of the table
   int64_t batches;         // runs of the network so far, each of many cells
+  const double *objective; // (B) J before the last step; NULL if not guided
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);
