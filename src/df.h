@@ -181,7 +181,7 @@ typedef enum df_shift {
 } df_shift;
 typedef struct df_guidance {
   // J of one sample of sequence b: frames (n, C) in data units are the clean estimates of all its tokens. dJ/dframes is
-  // added to gradient (n, C), which is 0. sample 0 .. futures - 1.
+  // added to gradient (n, C), which is 0. sample 0 .. futures - 1. NULL: df_sampler_estimate and the caller give J.
   double (*objective)(void *context, int b, int sample, int n, const float *frames,
                       float *gradient);
   void *context;
@@ -196,6 +196,15 @@ typedef struct df_guidance {
 // Before the first step; a second call replaces the first. Needs a length that is known; not with ancestral, posterior
 // or allow_renoise. What it points to must outlive the sampler.
 df_status df_sampler_guide(df_sampler *sampler, const df_guidance *guidance, df_error *error);
+
+// The samples that J is a function of, before the next step, for a caller that has J elsewhere: reads frames, sets
+// gradient, and calls df_sampler_step, which goes on from there. Pointers are valid until the step.
+typedef struct df_samples {
+  int batch, futures, frames, fields; // B, N, n, C
+  const float *values;                // (B, N, n, C) data units
+  float *gradient;                    // (B, N, n, C) dJ/dvalues, 0 so far
+} df_samples;
+df_status df_sampler_estimate(df_sampler *sampler, df_samples *samples, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
 // WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it
@@ -224,7 +233,8 @@ typedef struct df_sampler_info {
   int64_t clean;           // tokens before this one are clean in all sequences: they may leave
   int64_t cells;           // network passes so far: cells of the table
   int64_t batches;         // runs of the network so far, each of many cells
-  const double *objective; // (B) J before the last step; NULL if not guided
+  // (B) J before the last step, mean of the futures; NULL if not guided, NaN where the caller had J
+  const double *objective;
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);

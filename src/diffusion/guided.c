@@ -6,7 +6,7 @@
 //
 //   first part of the plan    x_t -> clean estimates x0_t                     (B rows)
 //   futures (Monte Carlo)     x_t' = sqrt(abar) x0_t + sqrt(1 - abar) e, N - 1 independent e, -> x0_t'  (B (N-1) rows)
-//   J and dJ/dx0              of each, in data units, by the caller's function or the terms
+//   J and dJ/dx0              of each, in data units, from the caller
 //   second part               dJ/dx0' -> dJ/dx', which adds to dJ/dx0; dJ/dx0 -> dJ/dx
 //   moves                     eps' = eps - w sqrt(1 - abar) dJ/dx, x0' from it, then DDIM
 //
@@ -31,7 +31,8 @@ struct df_guided {
   token *tokens;         // (T)
   int T;                 // tokens of a pass, padding included
   double *objective;     // (B)
-  float *frames, *slope; // (W fs, C) of one sequence in data units, and dJ of them
+  float *frames, *slope; // (B, N, W fs, C) clean estimates in data units, and dJ of them
+  bool estimated;        // they are those before the next row
   float *next;           // (B, W, D)
   float *noise;          // ((N - 1) D)
 };
@@ -105,7 +106,6 @@ static df_status check(const df_sampler *s, const df_guidance *o, df_error *erro
     return df_fail(error, DF_WRONG_STATE,
                    "guidance is given before the first step, %lld rows are done",
                    (long long)s->info.row);
-  if (!o->objective) return df_fail(error, DF_BAD_ARGUMENT, "guidance: an objective is missing");
   if (o->futures < 1 || o->futures > 4096)
     return df_fail(error, DF_BAD_ARGUMENT, "futures: expected 1 to 4096, found %d", o->futures);
   if (o->shift < 0 || o->shift >= DF_SHIFTS)
@@ -137,8 +137,9 @@ df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error 
   g->T = s->sees_all ? s->N : s->W;
   const size_t W = (size_t)s->W, B = (size_t)s->B, D = (size_t)s->D, V = (size_t)s->V;
   g->objective = df_arena_alloc(&g->arena, B * sizeof(double));
-  g->frames = df_arena_alloc(&g->arena, W * V * sizeof(float));
-  g->slope = df_arena_alloc(&g->arena, W * V * sizeof(float));
+  const size_t samples = B * (size_t)g->o.futures;
+  g->frames = df_arena_alloc(&g->arena, samples * W * V * sizeof(float));
+  g->slope = df_arena_alloc(&g->arena, samples * W * V * sizeof(float));
   g->next = df_arena_alloc(&g->arena, B * W * D * sizeof(float));
   g->noise = df_arena_alloc(&g->arena, (size_t)g->o.futures * D * sizeof(float));
   if (!g->objective || !g->frames || !g->slope || !g->next || !g->noise)
@@ -148,11 +149,14 @@ df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error 
     df_guided_free(g);
     return status;
   }
+  for (int b = 0; b < s->B; b++) g->objective[b] = NAN;
   df_guided_free(s->guided);
   s->guided = g;
   s->info.objective = g->objective;
   return DF_OK;
 }
+
+void df_guided_reset(df_guided *g) { g->estimated = false; }
 
 void df_guided_free(df_guided *g) {
   if (!g) return;
@@ -219,88 +223,128 @@ static void fill_latent(const df_sampler *s, const df_plan *plan, int row, int b
   if (Z) memcpy(at(plan, s->guided->z0, row), s->z0 + (size_t)b * Z, Z * sizeof(float));
 }
 
-// J of one sample of sequence b, whose clean estimates are row `row` of a plan, and the derivatives of `share` of it
-// into the plan's seeds.
-static double rate(df_sampler *s, const df_plan *plan, int row, int b, int sample, float share) {
-  df_guided *g = s->guided;
-  const df_config *c = &s->model->config;
-  const int V = s->V, n = s->W * c->frame_stack;
-  for (int t = 0; t < s->W; t++)
-    df_config_decode(c, at(plan, g->tokens[t].x0, row), g->frames + (size_t)t * (size_t)V);
-  memset(g->slope, 0, (size_t)s->W * (size_t)V * sizeof(float));
-  const double J = g->o.objective(g->o.context, b, sample, n, g->frames, g->slope);
-  for (int t = 0; t < g->T; t++) {
-    float *seed = at(plan, g->tokens[t].seed, row);
-    memset(seed, 0, (size_t)s->D * sizeof *seed);
-    if (t < s->W) df_config_decode_gradient(c, g->slope + (size_t)t * (size_t)V, share, seed);
-  }
-  return J;
+// The plan and its row that sample n of sequence b is in.
+static df_plan *plan_of(const df_guided *g, int b, int n, int *row) {
+  *row = n ? b * (g->o.futures - 1) + n - 1 : b;
+  return g->plans[n > 0];
 }
 
-// dJ/dx of all tokens at the state before row m; afterwards the first plan holds x0 and the gradients.
-static df_status look(df_sampler *s, int64_t m, df_error *error) {
+static size_t frames_at(const df_sampler *s, int b, int n, int t) {
+  return ((size_t)(b * s->guided->o.futures + n) * (size_t)s->W + (size_t)t) * (size_t)s->V;
+}
+
+// x' of the further samples of token t of sequence b.
+static void renoise(df_sampler *s, int b, int t, int64_t m) {
+  df_guided *g = s->guided;
+  const df_noise *table = &s->model->noise;
+  const int more = g->o.futures - 1, D = s->D;
+  float scale;
+  const int level = level_of(s, b, t, m, &scale);
+  const bool noisy = t < s->W && df_sampler_level(s, b, t, m) > 0;
+  const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, (uint32_t)m,
+                           DF_RANDOM_FUTURE};
+  if (noisy) df_random_normal(&place, more * D, g->noise);
+  const float *x = at(g->plans[0], g->tokens[t].x, b), *x0 = at(g->plans[0], g->tokens[t].x0, b);
+  const float clip = s->model->config.clip_noise;
+  for (int n = 0; n < more; n++) {
+    const int row = b * more + n;
+    float *to = at(g->plans[1], g->tokens[t].x, row);
+    if (t == 0) fill_latent(s, g->plans[1], row, b);
+    fill(s, g->plans[1], row, b, t, m);
+    for (int j = 0; j < D; j++)
+      to[j] = noisy ? table->sqrt_abar[level] * x0[j] +
+                          table->sqrt_1m[level] * df_clip(g->noise[n * D + j], clip)
+                    : x[j];
+  }
+}
+
+// The clean estimates of all samples at the state before row m.
+static df_status estimate(df_sampler *s, int64_t m, df_error *error) {
+  df_guided *g = s->guided;
+  const int more = g->o.futures - 1;
+  for (int b = 0; b < s->B; b++) {
+    fill_latent(s, g->plans[0], b, b);
+    for (int t = 0; t < g->T; t++) {
+      float scale, *x = at(g->plans[0], g->tokens[t].x, b);
+      level_of(s, b, t, m, &scale);
+      fill(s, g->plans[0], b, b, t, m);
+      for (int j = 0; j < s->D; j++)
+        x[j] = t < s->W ? scale * s->x[df_at(s, b, t) * (size_t)s->D + (size_t)j] : 0;
+    }
+  }
+  df_status status = df_plan_run_part(g->plans[0], s->B, false, error);
+  for (int b = 0; b < s->B && more && !status; b++)
+    for (int t = 0; t < g->T; t++) renoise(s, b, t, m);
+  if (more && !status) status = df_plan_run_part(g->plans[1], s->B * more, false, error);
+  if (status) return status;
+  for (int b = 0; b < s->B; b++)
+    for (int n = 0; n <= more; n++)
+      for (int t = 0, row; t < s->W; t++) {
+        const df_plan *plan = plan_of(g, b, n, &row);
+        df_config_decode(&s->model->config, at(plan, g->tokens[t].x0, row),
+                         g->frames + frames_at(s, b, n, t));
+      }
+  memset(g->slope, 0, frames_at(s, s->B, 0, 0) * sizeof(float));
+  g->estimated = true;
+  return DF_OK;
+}
+
+static void rate(df_sampler *s) {
+  df_guided *g = s->guided;
+  const int frames = s->W * s->model->config.frame_stack;
+  for (int b = 0; b < s->B; b++) {
+    g->objective[b] = 0;
+    for (int n = 0; n < g->o.futures; n++) {
+      const size_t i = frames_at(s, b, n, 0);
+      g->objective[b] +=
+          g->o.objective(g->o.context, b, n, frames, g->frames + i, g->slope + i) / g->o.futures;
+    }
+  }
+}
+
+// From dJ/dframes to dJ/dx.
+static df_status go_back(df_sampler *s, int64_t m, df_error *error) {
   df_guided *g = s->guided;
   const size_t D = (size_t)s->D;
   const int more = g->o.futures - 1;
-  const float share = 1 / (float)g->o.futures;
-  const df_noise *table = &s->model->noise;
-  df_plan *now = g->plans[0], *future = g->plans[1];
-  for (int b = 0; b < s->B; b++) {
-    fill_latent(s, now, b, b);
-    for (int t = 0; t < g->T; t++) {
-      float scale, *x = at(now, g->tokens[t].x, b);
-      level_of(s, b, t, m, &scale);
-      fill(s, now, b, b, t, m);
-      for (size_t j = 0; j < D; j++) x[j] = t < s->W ? scale * s->x[df_at(s, b, t) * D + j] : 0;
-    }
-  }
-  df_status status = df_plan_run_part(now, s->B, false, error);
-  if (status) return status;
-  for (int b = 0; b < s->B; b++) g->objective[b] = share * rate(s, now, b, b, 0, share);
-  if (more) {
-    for (int b = 0; b < s->B; b++)
-      for (int t = 0; t < g->T; t++) {
-        float scale;
-        const int level = level_of(s, b, t, m, &scale);
-        const bool noisy = t < s->W && df_sampler_level(s, b, t, m) > 0;
-        const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t,
-                                 (uint32_t)m, DF_RANDOM_FUTURE};
-        if (noisy) df_random_normal(&place, more * s->D, g->noise);
-        const float *x = at(now, g->tokens[t].x, b), *x0 = at(now, g->tokens[t].x0, b);
-        for (int n = 0; n < more; n++) {
-          float *to = at(future, g->tokens[t].x, b * more + n);
-          if (t == 0) fill_latent(s, future, b * more + n, b);
-          fill(s, future, b * more + n, b, t, m);
-          for (size_t j = 0; j < D; j++)
-            to[j] = noisy ? table->sqrt_abar[level] * x0[j] +
-                                table->sqrt_1m[level] * df_clip(g->noise[(size_t)n * D + j],
-                                                                s->model->config.clip_noise)
-                          : x[j];
-        }
+  for (int b = 0; b < s->B; b++)
+    for (int n = 0; n <= more; n++)
+      for (int t = 0, row; t < g->T; t++) {
+        const df_plan *plan = plan_of(g, b, n, &row);
+        float *seed = at(plan, g->tokens[t].seed, row);
+        memset(seed, 0, D * sizeof *seed);
+        if (t < s->W)
+          df_config_decode_gradient(&s->model->config, g->slope + frames_at(s, b, n, t),
+                                    1 / (float)g->o.futures, seed);
       }
-    if ((status = df_plan_run_part(future, s->B * more, false, error))) return status;
-    for (int b = 0; b < s->B; b++)
-      for (int n = 0; n < more; n++)
-        g->objective[b] += share * rate(s, future, b * more + n, b, n + 1, share);
-    if ((status = df_plan_run_part(future, s->B * more, true, error))) return status;
+  if (more) {
+    const df_status status = df_plan_run_part(g->plans[1], s->B * more, true, error);
+    if (status) return status;
     for (int b = 0; b < s->B; b++) // through x' = sqrt(abar) x0 + ..
       for (int t = 0; t < s->W; t++) {
-        float scale, *seed = at(now, g->tokens[t].seed, b);
-        const int level = level_of(s, b, t, m, &scale);
+        float scale, *seed = at(g->plans[0], g->tokens[t].seed, b);
+        const float a = s->model->noise.sqrt_abar[level_of(s, b, t, m, &scale)];
         for (int n = 0; n < more && df_sampler_level(s, b, t, m) > 0; n++) {
-          const float *slope = at(future, g->tokens[t].grad, b * more + n);
-          for (size_t j = 0; j < D; j++) seed[j] += table->sqrt_abar[level] * slope[j];
+          const float *slope = at(g->plans[1], g->tokens[t].grad, b * more + n);
+          for (size_t j = 0; j < D; j++) seed[j] += a * slope[j];
         }
       }
   }
-  return df_plan_run_part(now, s->B, true, error);
+  return df_plan_run_part(g->plans[0], s->B, true, error);
+}
+
+df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
+  df_guided *g = s->guided;
+  df_status status = g->estimated ? DF_OK : estimate(s, m, error);
+  if (status) return status;
+  g->estimated = false;
+  if (g->o.objective) rate(s);
+  return go_back(s, m, error);
 }
 
 const float *df_guided_gradient(const df_sampler *s, int b, int t) {
   return at(s->guided->plans[0], s->guided->tokens[t].grad, b);
 }
-
-df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) { return look(s, m, error); }
 
 // The next value of token t of sequence b, which falls in row m.
 static void move(const df_sampler *s, int b, int t, int64_t m, float *next) {
@@ -338,16 +382,43 @@ static void move(const df_sampler *s, int b, int t, int64_t m, float *next) {
   }
 }
 
-df_status df_guided_run(df_sampler *s, df_error *error) {
-  df_guided *g = s->guided;
-  const int64_t m = s->info.row;
-  const size_t D = (size_t)s->D, V = (size_t)s->V;
+// What has to hold before a row.
+static df_status begin(df_sampler *s, df_error *error) {
   df_status status = df_wavefront_begin(s, error);
   for (int b = 0; b < s->B && s->E && !status; b++)
     for (int t = 0; t < s->W && !status; t++)
       if (!s->slots[df_at(s, b, t)].given)
         status = df_fail(error, DF_WRONG_STATE, "sequence %d, token %d has no condition", b, t);
-  if (!status) status = look(s, m, error);
+  return status;
+}
+
+df_status df_sampler_estimate(df_sampler *s, df_samples *samples, df_error *error) {
+  df_guided *g = s->guided;
+  if (!g || g->o.objective)
+    return df_fail(error, DF_WRONG_STATE,
+                   "the sampler is not guided by an objective of the caller");
+  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
+  df_status status = begin(s, error);
+  if (!status) status = estimate(s, s->info.row, error);
+  if (status) return status;
+  *samples = (df_samples){.batch = s->B,
+                          .futures = g->o.futures,
+                          .frames = s->W * s->model->config.frame_stack,
+                          .fields = s->model->config.field_count,
+                          .values = g->frames,
+                          .gradient = g->slope};
+  return DF_OK;
+}
+
+df_status df_guided_run(df_sampler *s, df_error *error) {
+  df_guided *g = s->guided;
+  const int64_t m = s->info.row;
+  const size_t D = (size_t)s->D, V = (size_t)s->V;
+  if (!g->o.objective && !g->estimated)
+    return df_fail(error, DF_WRONG_STATE,
+                   "the objective is the caller's: df_sampler_estimate comes before each step");
+  df_status status = begin(s, error);
+  if (!status) status = df_guided_look(s, m, error);
   if (status) return status;
   for (int b = 0; b < s->B; b++)
     for (int t = 0; t < s->W; t++) {

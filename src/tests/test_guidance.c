@@ -201,6 +201,42 @@ TEST(a_guided_batch_gives_the_bits_of_its_sequences_one_by_one) {
   }
 }
 
+// A caller that has the objective elsewhere, such as a page.
+TEST(estimates_and_derivatives_can_be_handed_over) {
+  for (int i = 0; i < COUNT(networks); i++) {
+    const network_case *c = &networks[i];
+    df_model m;
+    df_sampler *inside = NULL, *outside = NULL;
+    DURING("%s", c->name);
+    if (make(&m, c) && CHECK_OK(create(&inside, &m, c, 2, 0, 1)) &&
+        CHECK_OK(create(&outside, &m, c, 2, 0, 1))) {
+      df_guidance g = guidance_of(5e-4, c->futures, DF_SHIFT_NEXT);
+      set_up(inside, c, 0), set_up(outside, c, 0);
+      CHECK_OK(df_sampler_guide(inside, &g, &test_error));
+      g.objective = NULL;
+      CHECK_OK(df_sampler_guide(outside, &g, &test_error));
+      while (!df_sampler_done(inside) && CHECK_OK(df_sampler_step(inside, &test_error))) {
+        df_samples k;
+        if (!CHECK_OK(df_sampler_estimate(outside, &k, &test_error))) break;
+        CHECK(k.batch == 2 && k.futures == c->futures && k.frames == c->T && k.fields == D);
+        for (int b = 0; b < 2; b++)
+          for (int n = 0; n < k.futures; n++) {
+            const int at = (b * k.futures + n) * k.frames * D;
+            wave(factors, b, n, k.frames, k.values + at, k.gradient + at);
+          }
+        CHECK_OK(df_sampler_step(outside, &test_error));
+        CHECK_FLOATS(df_sampler_state(outside)->values, df_sampler_state(inside)->values,
+                     2 * c->T * D, 0);
+      }
+      df_samples k;
+      CHECK_STATUS(df_sampler_estimate(outside, &k, &test_error), DF_WRONG_STATE);
+    }
+    df_sampler_free(inside);
+    df_sampler_free(outside);
+    drop(&m);
+  }
+}
+
 // What guidance moves in the first row, in which the token is at the highest level.
 TEST(a_gradient_is_clipped_and_scaled_by_level) {
   static const struct {
@@ -337,9 +373,12 @@ TEST(guidance_that_makes_no_sense_is_refused) {
     df_sampler_free(s);
     o.posterior = false;
     if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) {
+      df_samples samples;
       df_guidance wrong = g;
+      CHECK_STATUS(df_sampler_estimate(s, &samples, &test_error), DF_WRONG_STATE);
       wrong.objective = NULL;
-      CHECK_STATUS(df_sampler_guide(s, &wrong, &test_error), DF_BAD_ARGUMENT);
+      CHECK_OK(df_sampler_guide(s, &wrong, &test_error));
+      CHECK_STATUS(df_sampler_step(s, &test_error), DF_WRONG_STATE);
       wrong = g, wrong.futures = 0;
       CHECK_STATUS(df_sampler_guide(s, &wrong, &test_error), DF_BAD_ARGUMENT);
       wrong = g, wrong.scale = NAN;
