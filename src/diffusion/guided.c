@@ -23,19 +23,22 @@ typedef struct token {
 } token;
 
 struct df_guided {
-  df_guidance o;
+  df_guidance o; // its terms are in the arena
   df_arena arena;
   df_graph *graph;
   df_plan *plans[2]; // of the tokens, of the futures (NULL: none)
   df_tensor *z0;
   token *tokens;         // (T)
   int T;                 // tokens of a pass, padding included
-  double *objective;     // (B)
+  double *objective;     // (B) as the caller sees it
+  double *J;             // (B)
   float *frames, *slope; // (B, N, W fs, C) clean estimates in data units, and dJ of them
-  bool estimated;        // they are those before the next row
+  bool estimated;        // they and J are those before the next row
   float *next;           // (B, W, D)
   float *noise;          // ((N - 1) D)
 };
+
+const char *const df_shift_names[DF_SHIFTS] = {"exact", "next", "token"};
 
 // ---- Making ----
 
@@ -125,7 +128,8 @@ static df_status check(const df_sampler *s, const df_guidance *o, df_error *erro
   if (s->N && s->W > s->N)
     return df_fail(error, DF_NOT_SUPPORTED,
                    "guidance of %d tokens: the network sees %d tokens at most", s->W, s->N);
-  return DF_OK;
+  const df_config *c = &s->model->config;
+  return df_guide_check(o->terms, o->term_count, c->field_count, s->W * c->frame_stack, error);
 }
 
 df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error *error) {
@@ -136,27 +140,35 @@ df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error 
   g->o = *guidance;
   g->T = s->sees_all ? s->N : s->W;
   const size_t W = (size_t)s->W, B = (size_t)s->B, D = (size_t)s->D, V = (size_t)s->V;
+  const size_t size = (size_t)guidance->term_count * sizeof(df_guide_term);
+  df_guide_term *terms = df_arena_alloc(&g->arena, size);
   g->objective = df_arena_alloc(&g->arena, B * sizeof(double));
+  g->J = df_arena_alloc(&g->arena, B * sizeof(double));
   const size_t samples = B * (size_t)g->o.futures;
   g->frames = df_arena_alloc(&g->arena, samples * W * V * sizeof(float));
   g->slope = df_arena_alloc(&g->arena, samples * W * V * sizeof(float));
   g->next = df_arena_alloc(&g->arena, B * W * D * sizeof(float));
   g->noise = df_arena_alloc(&g->arena, (size_t)g->o.futures * D * sizeof(float));
-  if (!g->objective || !g->frames || !g->slope || !g->next || !g->noise)
+  if (!terms || !g->objective || !g->J || !g->frames || !g->slope || !g->next || !g->noise)
     status = df_fail(error, DF_NO_MEMORY, "no memory for guidance of %d tokens", s->W);
   if (!status) status = build(g, s, error);
   if (status) {
     df_guided_free(g);
     return status;
   }
-  for (int b = 0; b < s->B; b++) g->objective[b] = NAN;
+  if (size) memcpy(terms, guidance->terms, size);
+  g->o.terms = terms;
   df_guided_free(s->guided);
   s->guided = g;
   s->info.objective = g->objective;
+  df_guided_reset(s);
   return DF_OK;
 }
 
-void df_guided_reset(df_guided *g) { g->estimated = false; }
+void df_guided_reset(df_sampler *s) {
+  s->guided->estimated = false;
+  for (int b = 0; b < s->B; b++) s->guided->objective[b] = NAN;
+}
 
 void df_guided_free(df_guided *g) {
   if (!g) return;
@@ -258,7 +270,27 @@ static void renoise(df_sampler *s, int b, int t, int64_t m) {
   }
 }
 
-// The clean estimates of all samples at the state before row m.
+// J of all samples and its derivative: what terms and objective make of it, and 0 where there are none.
+static void rate(df_sampler *s) {
+  df_guided *g = s->guided;
+  const df_guidance *o = &g->o;
+  const df_config *c = &s->model->config;
+  const int frames = s->W * c->frame_stack;
+  memset(g->slope, 0, frames_at(s, s->B, 0, 0) * sizeof(float));
+  for (int b = 0; b < s->B; b++) {
+    g->J[b] = 0;
+    for (int n = 0; n < o->futures; n++) {
+      const size_t i = frames_at(s, b, n, 0);
+      const float *values = g->frames + i;
+      float *slope = g->slope + i;
+      double J = df_guide_value(o->terms, o->term_count, c->field_count, frames, values, slope);
+      if (o->objective) J += o->objective(o->context, b, n, frames, values, slope);
+      g->J[b] += J / o->futures;
+    }
+  }
+}
+
+// The clean estimates of all samples at the state before row m, and J of them.
 static df_status estimate(df_sampler *s, int64_t m, df_error *error) {
   df_guided *g = s->guided;
   const int more = g->o.futures - 1;
@@ -284,22 +316,9 @@ static df_status estimate(df_sampler *s, int64_t m, df_error *error) {
         df_config_decode(&s->model->config, at(plan, g->tokens[t].x0, row),
                          g->frames + frames_at(s, b, n, t));
       }
-  memset(g->slope, 0, frames_at(s, s->B, 0, 0) * sizeof(float));
+  rate(s);
   g->estimated = true;
   return DF_OK;
-}
-
-static void rate(df_sampler *s) {
-  df_guided *g = s->guided;
-  const int frames = s->W * s->model->config.frame_stack;
-  for (int b = 0; b < s->B; b++) {
-    g->objective[b] = 0;
-    for (int n = 0; n < g->o.futures; n++) {
-      const size_t i = frames_at(s, b, n, 0);
-      g->objective[b] +=
-          g->o.objective(g->o.context, b, n, frames, g->frames + i, g->slope + i) / g->o.futures;
-    }
-  }
 }
 
 // From dJ/dframes to dJ/dx.
@@ -338,7 +357,7 @@ df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
   df_status status = g->estimated ? DF_OK : estimate(s, m, error);
   if (status) return status;
   g->estimated = false;
-  if (g->o.objective) rate(s);
+  memcpy(g->objective, g->J, (size_t)s->B * sizeof *g->J);
   return go_back(s, m, error);
 }
 
@@ -395,8 +414,8 @@ static df_status begin(df_sampler *s, df_error *error) {
 df_status df_sampler_estimate(df_sampler *s, df_samples *samples, df_error *error) {
   df_guided *g = s->guided;
   if (!g || g->o.objective)
-    return df_fail(error, DF_WRONG_STATE,
-                   "the sampler is not guided by an objective of the caller");
+    return df_fail(error, DF_WRONG_STATE, "the sampler %s",
+                   g ? "has its objective" : "is not guided");
   if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
   df_status status = begin(s, error);
   if (!status) status = estimate(s, s->info.row, error);
@@ -406,7 +425,8 @@ df_status df_sampler_estimate(df_sampler *s, df_samples *samples, df_error *erro
                           .frames = s->W * s->model->config.frame_stack,
                           .fields = s->model->config.field_count,
                           .values = g->frames,
-                          .gradient = g->slope};
+                          .gradient = g->slope,
+                          .objective = g->J};
   return DF_OK;
 }
 
@@ -414,7 +434,7 @@ df_status df_guided_run(df_sampler *s, df_error *error) {
   df_guided *g = s->guided;
   const int64_t m = s->info.row;
   const size_t D = (size_t)s->D, V = (size_t)s->V;
-  if (!g->o.objective && !g->estimated)
+  if (!g->o.objective && !g->o.term_count && !g->estimated)
     return df_fail(error, DF_WRONG_STATE,
                    "the objective is the caller's: df_sampler_estimate comes before each step");
   df_status status = begin(s, error);

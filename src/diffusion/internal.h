@@ -128,8 +128,8 @@ void df_wavefront_slide(df_sampler *s, int by);
 
 // Guided sampling (guided.c): row info.row of all sequences.
 df_status df_guided_run(df_sampler *s, df_error *error);
-void df_guided_reset(df_guided *guided); // what was estimated is no more
-void df_guided_free(df_guided *guided);  // NULL is fine
+void df_guided_reset(df_sampler *s);    // what was estimated is no more
+void df_guided_free(df_guided *guided); // NULL is fine
 size_t df_guided_bytes(const df_guided *guided);
 // For tests: J and its derivatives at the state before row m, dJ/dx of token t (D).
 df_status df_guided_look(df_sampler *s, int64_t m, df_error *error);

@@ -289,7 +289,7 @@ void df_sampler_restart(df_sampler *s, uint64_t seed) {
   s->info.first = 0;
   s->info.cells = s->info.batches = 0;
   df_wavefront_reset(s);
-  if (s->guided) df_guided_reset(s->guided);
+  if (s->guided) df_guided_reset(s);
   for (int b = 0; b < s->B; b++) {
     s->end[b] = s->end_shown[b] = -1;
     s->start[b] = 0;

@@ -222,9 +222,13 @@ TEST(estimates_and_derivatives_can_be_handed_over) {
         for (int b = 0; b < 2; b++)
           for (int n = 0; n < k.futures; n++) {
             const int at = (b * k.futures + n) * k.frames * D;
-            wave(factors, b, n, k.frames, k.values + at, k.gradient + at);
+            k.objective[b] +=
+                wave(factors, b, n, k.frames, k.values + at, k.gradient + at) / k.futures;
           }
         CHECK_OK(df_sampler_step(outside, &test_error));
+        for (int b = 0; b < 2; b++)
+          CHECK_NEAR(df_sampler_state(outside)->objective[b],
+                     df_sampler_state(inside)->objective[b], 0);
         CHECK_FLOATS(df_sampler_state(outside)->values, df_sampler_state(inside)->values,
                      2 * c->T * D, 0);
       }
@@ -347,6 +351,104 @@ TEST(the_guided_plan_is_that_of_the_reference) {
     df_sampler_free(s);
   }
   golden_model_close(&m);
+}
+
+// ---- Terms ----
+
+static const df_guide_term terms[] = {
+    {DF_GUIDE_REACH, 1, 0, 1, 0, -1, {3, 1}, {0.5}, 0.2},
+    {DF_GUIDE_DISC, 2, 2, 3, 1, -1, {0.2, -0.1}, {1}, 0.5},
+    {DF_GUIDE_SMOOTH, 0.3, .x = 1, .y = -1, .last = -1},
+};
+
+static double value_of_terms(void *context, int b, int sample, int n, const float *frames,
+                             float *gradient) {
+  (void)context, (void)b, (void)sample;
+  return df_guide_value(terms, COUNT(terms), D, n, frames, gradient);
+}
+
+static double terms_and_wave(void *context, int b, int sample, int n, const float *frames,
+                             float *gradient) {
+  const double J = value_of_terms(context, b, sample, n, frames, gradient);
+  return J + wave(context, b, sample, n, frames, gradient);
+}
+
+// Alone and beside an objective, of a callback or of the caller.
+TEST(terms_give_the_bits_of_the_same_function_as_a_callback) {
+  for (int i = 0; i < COUNT(networks); i++)
+    for (int more = 0; more < 3; more++) {
+      const network_case *c = &networks[i];
+      df_model m;
+      df_sampler *inside = NULL, *outside = NULL;
+      DURING("%s, %d", c->name, more);
+      if (make(&m, c) && CHECK_OK(create(&inside, &m, c, 2, 0, 1)) &&
+          CHECK_OK(create(&outside, &m, c, 2, 0, 1))) {
+        df_guide_term copied[COUNT(terms)];
+        df_guidance g = guidance_of(5e-4, c->futures, DF_SHIFT_EXACT);
+        set_up(inside, c, 0), set_up(outside, c, 0);
+        g.objective = more ? terms_and_wave : value_of_terms;
+        CHECK_OK(df_sampler_guide(outside, &g, &test_error));
+        memcpy(copied, terms, sizeof terms);
+        g.terms = copied, g.term_count = COUNT(copied);
+        g.objective = more == 1 ? wave : NULL;
+        CHECK_OK(df_sampler_guide(inside, &g, &test_error));
+        memset(copied, 0xff, sizeof copied); // the sampler has its own
+        CHECK(isnan(df_sampler_state(inside)->objective[1]));
+        for (int again = 0; again < 2; again++) {
+          while (!df_sampler_done(outside) && CHECK_OK(df_sampler_step(outside, &test_error))) {
+            df_samples k;
+            if (more < 2) {
+              CHECK_INT(df_sampler_estimate(inside, &k, NULL), more ? DF_WRONG_STATE : DF_OK);
+            } else if (CHECK_OK(df_sampler_estimate(inside, &k, &test_error))) {
+              for (int b = 0; b < 2; b++)
+                for (int n = 0; n < k.futures; n++) {
+                  const int at = (b * k.futures + n) * k.frames * D;
+                  k.objective[b] +=
+                      wave(factors, b, n, k.frames, k.values + at, k.gradient + at) / k.futures;
+                }
+            }
+            if (!CHECK_OK(df_sampler_step(inside, &test_error))) break;
+            const df_sampler_info *a = df_sampler_state(outside), *b = df_sampler_state(inside);
+            CHECK_FLOATS(a->values, b->values, 2 * c->T * D, 0);
+            for (int j = 0; j < 2; j++)
+              CHECK_NEAR(a->objective[j], b->objective[j],
+                         more < 2 ? 0 : 1e-12 * fabs(a->objective[j]));
+          }
+          df_sampler_restart(inside, 9), df_sampler_restart(outside, 9); // guided as before
+          CHECK(isnan(df_sampler_state(inside)->objective[0]));
+        }
+      }
+      df_sampler_free(inside);
+      df_sampler_free(outside);
+      drop(&m);
+    }
+}
+
+TEST(a_term_that_does_not_fit_is_named) {
+  df_model m;
+  df_sampler *s = NULL;
+  const network_case *c = &networks[0];
+  if (make(&m, c) && CHECK_OK(create(&s, &m, c, 1, 0, 1))) {
+    df_guide_term wrong[] = {terms[0], terms[1]};
+    df_guidance g = guidance_of(1, 1, DF_SHIFT_EXACT);
+    g.terms = wrong, g.term_count = COUNT(wrong);
+    CHECK_OK(df_sampler_guide(s, &g, &test_error));
+    wrong[1].y = D;
+    CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_BAD_ARGUMENT);
+    CHECK_CONTAINS(test_error.message, "guidance term 1 (disc): expected as y a field");
+    wrong[1] = terms[1], wrong[1].last = c->T;
+    CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_BAD_ARGUMENT);
+    CHECK_CONTAINS(test_error.message, "a last frame");
+    wrong[0].weight = NAN;
+    CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_BAD_VALUE);
+    CHECK_CONTAINS(test_error.message, "guidance term 0 (reach)");
+    g.term_count = -1;
+    CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_BAD_ARGUMENT);
+    CHECK_OK(df_sampler_step(s, &test_error)); // by the terms before
+    CHECK(df_sampler_state(s)->objective[0] < 0);
+  }
+  df_sampler_free(s);
+  drop(&m);
 }
 
 // ---- What it refuses ----
