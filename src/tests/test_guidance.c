@@ -445,7 +445,7 @@ TEST(a_term_that_does_not_fit_is_named) {
     g.term_count = -1;
     CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_BAD_ARGUMENT);
     CHECK_OK(df_sampler_step(s, &test_error)); // by the terms before
-    CHECK(df_sampler_state(s)->objective[0] < 0);
+    CHECK(isfinite(df_sampler_state(s)->objective[0]));
   }
   df_sampler_free(s);
   drop(&m);
