@@ -11,7 +11,7 @@ const terms = [
   { kind: 'target', x: 'x', y: 'y', at: goal, weight: 0.3 },
   { kind: 'bounds', x: 1, size: [-3, 3], softness: 0.5 },
 ];
-const guidance = { terms, scale: 0.2, levelPower: 0.5, clip: 5 };
+const guidance = { terms, scale: 0.5, levelPower: 0.5, clip: 5, shift: 'token' };
 
 const ramp = (u) => (u <= 0 ? [0, 0] : u < 0.5 ? [u * u, 2 * u] : [u - 0.25, 1]); // softness 0.5
 
@@ -55,6 +55,14 @@ for (const [way, options] of Object.entries(ways)) {
       assert.deepEqual(rows[0].objective, new Float64Array(batch).fill(NaN));
       for (const row of rows.slice(1)) assert.ok(row.objective.every((J) => J < 0));
       assert.equal((await model.sampler(plan).step()).objective, null);
+      const shifts = ['exact', 'next', 'token'].map((shift) =>
+        model
+          .sampler(plan)
+          .guide({ ...guidance, shift })
+          .run(),
+      );
+      const ends = (await Promise.all(shifts)).map((row) => row.tokens.join());
+      assert.equal(new Set(ends).size, 3);
 
       assert.deepEqual(copyRow(await sampler.restart().run()), rows.at(-1));
       sampler.restart();
@@ -231,13 +239,14 @@ for (const [way, options] of Object.entries(ways)) {
 test('the kanji model draws where it is told to', async (t) => {
   const model = await loadModel(new URL('../models/kanji/model.safetensors', import.meta.url));
   t.after(() => model.dispose());
-  const options = { length: 6, steps: 8, seed: 1, batch: 2 };
-  const terms = [{ kind: 'target', x: 'dx', at: 4 }];
-  const mean = (row) => {
-    const dx = row.tokens.filter((_, i) => i % model.fields.length === 0);
-    return dx.reduce((a, b) => a + (b - 4) ** 2, 0) / dx.length;
+  const options = { length: 6, steps: 16, seed: 1, batch: 4 };
+  const terms = [{ kind: 'target', x: 'x', at: 10 }];
+  const distance = ({ tokens, fields }) => {
+    const x = tokens.filter((_, i) => i % fields === 0);
+    return x.reduce((sum, x) => sum + (x - 10) ** 2, 0) / x.length;
   };
-  const plain = mean(await model.sampler(options).run());
-  const guided = mean(await model.sampler(options).guide({ terms, scale: 0.05 }).run());
-  assert.ok(guided < 0.9 * plain, `${guided} < 0.9 ${plain}`);
+  const plain = distance(await model.sampler(options).run());
+  const sampler = model.sampler(options).guide({ terms, scale: 0.01, shift: 'token' });
+  const guided = distance(await sampler.run());
+  assert.ok(guided < 0.8 * plain, `${guided} < 0.8 ${plain}`);
 });

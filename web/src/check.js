@@ -129,15 +129,13 @@ function pack(what, given, names, words) {
     const room = names.lastIndexOf(name) - first + 1;
     const numbers = room > 1 ? [found].flat() : [found];
     const x = numbers[i - first];
-    if ((found === undefined && name !== 'kind') || (i > first && x === undefined)) return NaN;
+    if (x === undefined && name !== 'kind' && (i > first || found === x)) return NaN;
     const place = words[name]?.indexOf(x);
     if (place >= 0) return place;
     const good = typeof x === 'number' && x === x && numbers.length <= room;
-    if (!good || name === 'kind' || name === 'shift') {
-      const expected = words[name]?.join(', ') ?? (room > 1 ? 'a number or two' : 'a number');
-      throw badArgument(`${what}.${name}`, expected, found);
-    }
-    return x;
+    if (good && name !== 'kind' && name !== 'shift') return x;
+    const expected = words[name]?.join(', ') ?? (room > 1 ? 'a number or two' : 'a number');
+    throw badArgument(`${what}.${name}`, expected, found);
   });
 }
 

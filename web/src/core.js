@@ -34,9 +34,6 @@ const STAGE = 1 << 16;
  * @property {number} frames n
  * @property {number} fields C
  * @property {Float32Array} values (B, N, n, C) data units, a view of the memory
- * @property {number} gradient address of as many numbers
- * @property {number} objective address of B numbers
- * @property {number} ms that they took
  */
 
 /**
@@ -46,7 +43,8 @@ const STAGE = 1 << 16;
  */
 export class Engine {
   /**
-   * @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number, samples?: Samples }>}
+   * gradient, objective: addresses that the last `estimate` told.
+   * @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number, gradient?: number, objective?: number }>}
    */
   #samplers = new Map();
   #loader = 0;
@@ -425,14 +423,12 @@ export class Engine {
     const at = this.c.sampler_estimate(sampler.at);
     if (!at) throw this.#error();
     const [batch, futures, frames, fields, values, gradient, objective] = this.#doubles(at, 7);
-    const numbers = new Float32Array(
-      this.c.memory.buffer,
-      values,
-      batch * futures * frames * fields,
-    );
-    const ms = performance.now() - start;
-    sampler.samples = { batch, futures, frames, fields, values: numbers, gradient, objective, ms };
-    return sampler.samples;
+    const n = batch * futures * frames * fields;
+    sampler.gradient = gradient;
+    sampler.objective = objective;
+    sampler.ms = performance.now() - start;
+    const { buffer } = this.c.memory;
+    return { batch, futures, frames, fields, values: new Float32Array(buffer, values, n) };
   }
 
   /**
@@ -463,15 +459,14 @@ export class Engine {
    */
   step(id, gradient, objective) {
     const sampler = this.#sampler(id);
-    const { samples } = sampler;
     let start = performance.now();
-    if (samples && gradient && objective) {
+    if (gradient && objective) {
       const { buffer } = this.c.memory;
-      const slope = new Float32Array(buffer, samples.gradient, gradient.length);
-      const J = new Float64Array(buffer, samples.objective, objective.length);
+      const slope = new Float32Array(buffer, sampler.gradient, gradient.length);
+      const J = new Float64Array(buffer, sampler.objective, objective.length);
       gradient.forEach((x, i) => (slope[i] += x));
       objective.forEach((x, b) => (J[b] += x));
-      start -= samples.ms;
+      start -= sampler.ms;
     }
     this.#check(this.c.sampler_step(sampler.at));
     sampler.ms = performance.now() - start;

@@ -3,8 +3,8 @@
 /** @import { SequenceOptions, StepOptions, Values } from './types.js' */
 /** @import { Link } from './link.js' */
 /** @import { Model } from './model.js' */
-import { checkGuidance, checkInteger, checkObjective, checkOptions } from './check.js';
-import { checkSeed, checkValues } from './check.js';
+import { checkGuidance, checkInteger, checkObjective } from './check.js';
+import { checkOptions, checkSeed, checkValues } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { SLICE } from './link.js';
 
@@ -14,9 +14,9 @@ const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.d
 /**
  * Sequences on their way from noise to data; made by model.sampler().
  *
- * Calls that return the sampler (keep, condition, observe, guide, restart) are done in order. Wrong types
- * throw at once; what the library finds wrong rejects the next awaited call (ready, state, step,
- * run, the next row of an iteration), and the call that was wrong has changed nothing. After
+ * Calls that return the sampler (keep, condition, observe, guide, restart) are done in order. Wrong
+ * types throw at once; what the library finds wrong rejects the next awaited call (ready, state,
+ * step, run, the next row of an iteration), and the call that was wrong has changed nothing. After
  * dispose() every other call fails with WRONG_STATE.
  */
 export class Sampler {
@@ -209,7 +209,7 @@ export class Sampler {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#forget(this);
-    this.#link.call('free', [this.#id]).catch(() => {});
+    this.#send('free').catch(() => {});
   }
 
   [symbolDispose]() {
@@ -241,7 +241,7 @@ export class Sampler {
     this.#checkAlive();
     const then = typeof args.at(-1) === 'function' ? args.pop() : undefined;
     this.#last = this.#last
-      .then(() => this.#link.call(method, [this.#id, ...args]))
+      .then(() => this.#send(method, args))
       .then(then)
       .catch((error) => this.#failures.push(error));
     return this;
@@ -260,26 +260,33 @@ export class Sampler {
       signal?.throwIfAborted();
       const [failure] = this.#failures.splice(0);
       if (this.#broken ?? failure) throw this.#broken ?? failure;
-      if (!this.#objective) return this.#link.call(method, [this.#id, ...args]);
-      // The objective cannot go to a worker: a row is two calls.
-      if (method === 'step') return this.#guidedStep(this.#objective);
-      if (method !== 'advance') return this.#link.call(method, [this.#id, ...args]);
-      const { done } = await this.#link.call('info', [this.#id]);
-      return done || (await this.#guidedStep(this.#objective)).done;
+      const one = method === 'step';
+      if (!this.#objective || !(one || method === 'advance')) return this.#send(method, args);
+      if (!one && (await this.#send('info')).done) return true;
+      const row = await this.#guidedStep(this.#objective);
+      return one ? row : row.done;
     });
     this.#last = result.catch(() => {});
     return result;
   }
 
   /**
+   * @param {string} method
+   * @param {any[]} [args]
+   * @param {Transferable[]} [transfer]
+   */
+  #send(method, args = [], transfer) {
+    return this.#link.call(method, [this.#id, ...args], transfer);
+  }
+
+  /**
+   * A row of two calls, because the objective cannot go to a worker.
    * @param {Objective} objective
    * @returns {Promise<Row>}
    */
   async #guidedStep(objective) {
     /** @type {Samples} */
-    const { batch, futures, frames, fields, values } = await this.#link.call('estimate', [
-      this.#id,
-    ]);
+    const { batch, futures, frames, fields, values } = await this.#send('estimate');
     const size = frames * fields;
     const all = values.slice(); // whatever the objective calls may make the memory grow
     const gradients = new Float32Array(all.length);
@@ -297,7 +304,7 @@ export class Sampler {
       gradients.set(gradient, i * size);
       J[sequence] += value / futures;
     }
-    return this.#link.call('step', [this.#id, gradients, J], [gradients.buffer, J.buffer]);
+    return this.#send('step', [gradients, J], [gradients.buffer, J.buffer]);
   }
 }
 
