@@ -24,11 +24,10 @@ df_status df_guide_check(const df_guide_term *terms, int count, int C, int frame
   int points = 0, earliest = 0; // of the chain: how many, and when the last of them can be passed
   for (int i = 0; i < count; i++) {
     const df_guide_term *term = &terms[i];
-    const int kind = term->kind, y = term->y;
+    const int kind = term->kind, y = term->y, fewest = kind == DF_GUIDE_BOX ? 0 : -1;
+    const bool bounds = kind == DF_GUIDE_BOUNDS;
     const double m = term->softness, *size = term->size;
     const double numbers[] = {term->weight, term->at[0], term->at[1], size[0], size[1], m};
-    const int fewest = kind == DF_GUIDE_BOX ? 0 : -1; // y = -1 stands for no field
-    const bool one = kind == DF_GUIDE_BOUNDS || kind == DF_GUIDE_REWARD;
 #define EXPECT(condition, ...) EXPECT_OR(DF_BAD_ARGUMENT, condition, __VA_ARGS__)
 #define EXPECT_OR(status, condition, format, ...)                                                  \
   if (!(condition))                                                                                \
@@ -39,7 +38,8 @@ df_status df_guide_check(const df_guide_term *terms, int count, int C, int frame
       EXPECT_OR(DF_BAD_VALUE, isfinite(numbers[j]), "a finite number as %s, found %g", names[j],
                 numbers[j]);
     EXPECT(term->x >= 0 && term->x < C, "as x a field from 0 to %d, found %d", C - 1, term->x);
-    EXPECT(!one || y == -1, "a single field (y = -1), found y = %d", y);
+    EXPECT(!(bounds || kind == DF_GUIDE_REWARD) || y == -1, "a single field (y = -1), found y = %d",
+           y);
     EXPECT(y >= fewest && y < C && y != term->x,
            "as y a field other than x from %d%s to %d, found %d", fewest, fewest ? " (none)" : "",
            C - 1, y);
@@ -48,7 +48,6 @@ df_status df_guide_check(const df_guide_term *terms, int count, int C, int frame
     EXPECT(term->last == -1 || (term->last >= term->first && term->last < frames),
            "a last frame from %d to %d, or -1 for the end, found %d", term->first, frames - 1,
            term->last);
-    const bool bounds = kind == DF_GUIDE_BOUNDS;
     EXPECT(bounds ? size[0] <= size[1] : size[0] >= 0 && size[1] >= 0, "%s, found %g and %g",
            bounds ? "rising bounds" : "sizes of at least 0", size[0], size[1]);
     EXPECT(kind != DF_GUIDE_AT_TANH || size[0] > 0, "a size above 0, found %g", size[0]);

@@ -153,6 +153,10 @@ TEST(the_soft_minimum_lies_between_the_minimum_and_its_bound) {
     double fewer = value(reach, FIELDS, FRAMES - 1, values);
     CHECK(J >= fewer);
   }
+  // Two frames that are as near: the lower bound is met.
+  const float twins[] = {3, 4, -5, 0};
+  const df_guide_term centre = {DF_GUIDE_REACH, 1, 0, 1, END, .softness = 0.5};
+  CHECK_NEAR(value(centre, 2, 2, twins), -5 + 0.5 * log(2), 1e-12);
   // One frame: the distance itself.
   CHECK_NEAR(value(reach, FIELDS, 1, values), -2 * hypot(values[1] - 0.5, values[3] + 1.0), 1e-12);
 }
@@ -469,6 +473,10 @@ TEST(chains_that_cannot_be_passed_are_refused) {
   CHECK_STATUS(df_guide_check(points, 3, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message,
                  "term 2 (then): expected a last frame from 9 on, as before it, found 8");
+  points[1].first = 12;
+  points[2].last = 11;
+  CHECK_STATUS(df_guide_check(points, 3, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_CONTAINS(test_error.message, "expected a last frame from 12 on, as before it, found 11");
   points[0].weight = 0;
   CHECK_OK(df_guide_check(points, 1, FIELDS, FRAMES, &test_error)); // alone it may be
   CHECK_STATUS(df_guide_check(points, 2, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
