@@ -173,9 +173,11 @@ df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df
 
 // Guided sampling raises J, a function of the clean estimates of all tokens, by its derivative with respect to the
 // noisy ones, through the network and all that tokens see of each other (Chen et al. 2024, section 3.3). Every row is
-// one pass over all tokens with its derivative, so it costs more and nothing is computed ahead.
+// one pass over all tokens with its derivative, so it costs more, nothing is computed ahead, and one thread does it.
 typedef enum df_shift {
-  DF_SHIFT_EXACT, // eps' = eps - w sqrt(1 - abar) dJ/dx, and the clean estimate with it (Dhariwal & Nichol 2021)
+  // eps' = eps - w sqrt(1 - abar) dJ/dx and the clean estimate with it, x0' = x0 + w (1 - abar) / sqrt(abar) dJ/dx
+  // (Dhariwal & Nichol 2021). In the root, abar counts as 0.01 where it is less.
+  DF_SHIFT_EXACT,
   DF_SHIFT_NEXT, // eps' = eps - w sqrt(1 - abar') dJ/dx with the next level's abar': branch `main` of the authors
   DF_SHIFT_TOKEN, // x' + w ((1 - abar) - c sqrt(1 - abar)) dJ/dx, c the factor of eps in the step: branch `paper`
   DF_SHIFTS

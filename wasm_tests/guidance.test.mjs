@@ -246,7 +246,7 @@ test('the kanji model draws where it is told to', async (t) => {
     return x.reduce((sum, x) => sum + (x - 10) ** 2, 0) / x.length;
   };
   const plain = distance(await model.sampler(options).run());
-  const sampler = model.sampler(options).guide({ terms, scale: 0.01, shift: 'token' });
+  const sampler = model.sampler(options).guide({ terms, scale: 0.01 });
   const guided = distance(await sampler.run());
   assert.ok(guided < 0.8 * plain, `${guided} < 0.8 ${plain}`);
 });

@@ -8,7 +8,7 @@
 //   futures (Monte Carlo)     x_t' = sqrt(abar) x0_t + sqrt(1 - abar) e, N - 1 independent e, -> x0_t'  (B (N-1) rows)
 //   J and dJ/dx0              of each, in data units, from the caller
 //   second part               dJ/dx0' -> dJ/dx', which adds to dJ/dx0; dJ/dx0 -> dJ/dx
-//   moves                     eps' = eps - w sqrt(1 - abar) dJ/dx, x0' from it, then DDIM
+//   moves                     x0' = x0 + w (1 - abar) / sqrt(abar) dJ/dx, eps' that goes with it, then DDIM
 //
 // J counts as the mean over the N samples.
 #include <math.h>
@@ -39,6 +39,11 @@ struct df_guided {
 };
 
 const char *const df_shift_names[DF_SHIFTS] = {"exact", "next", "token"};
+
+// Below it, abar counts as this where the shift is divided by its root. A token so noisy says next to nothing of its
+// clean value, so dx0/dx should all but vanish there, as sqrt(abar); a trained network's does not, and with cosine
+// levels (abar = 2e-9 at the highest one) the first step would throw the token out of the data.
+static const float least_abar = 0.01f;
 
 // ---- Making ----
 
@@ -385,16 +390,15 @@ static void move(const df_sampler *s, int b, int t, int64_t m, float *next) {
                              DF_RANDOM_STEP};
     df_random_normal(&place, D, s->noise);
   }
-  // How far the noise estimate is shifted.
-  const float shift = (float)w * (g->o.shift == DF_SHIFT_EXACT  ? table->sqrt_1m[from]
-                                  : g->o.shift == DF_SHIFT_NEXT ? sqrtf(1 - table->abar[to])
-                                                                : 0);
+  // How far the clean estimate is shifted: by (1 - abar) / sqrt(abar), which the noise estimate follows.
+  const float a = table->abar[from];
+  const float shift =
+      (float)w * (g->o.shift == DF_SHIFT_EXACT  ? (1 - a) / sqrtf(fmaxf(a, least_abar))
+                  : g->o.shift == DF_SHIFT_NEXT ? sqrtf((1 - a) * (1 - table->abar[to]) / a)
+                                                : 0);
   for (int j = 0; j < D; j++) {
-    float eps = (table->sqrt_recip[from] * x[j] - x0[j]) / table->sqrt_recipm1[from], clean = x0[j];
-    if (shift != 0) {
-      eps -= shift * grad[j];
-      clean = table->sqrt_recip[from] * x[j] - table->sqrt_recipm1[from] * eps;
-    }
+    const float clean = x0[j] + shift * grad[j];
+    const float eps = (table->sqrt_recip[from] * x[j] - clean) / table->sqrt_recipm1[from];
     next[j] = to == 0 ? clean : by.a * clean + by.c * eps;
     if (by.sigma > 0) next[j] += by.sigma * df_clip(s->noise[j], c->clip_noise);
     if (g->o.shift == DF_SHIFT_TOKEN) next[j] += (float)w * by.guidance * grad[j];

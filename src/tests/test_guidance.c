@@ -245,7 +245,7 @@ TEST(estimates_and_derivatives_can_be_handed_over) {
 TEST(a_gradient_is_clipped_and_scaled_by_level) {
   static const struct {
     double scale, clip, level_power;
-  } kinds[] = {{0, 0, 0}, {0.3, 1e-4, 0}, {0.3, 2e-4, 0}, {0.3, 1e-4, 5000}};
+  } kinds[] = {{0, 0, 0}, {0.3, 1e-2, 0}, {0.3, 2e-2, 0}, {0.3, 1e-2, 5000}};
   df_model m;
   const network_case *c = &networks[0];
   float values[COUNT(kinds)][D];
