@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "diffusion/guide.h"
 
 // ---- Model ----
 
@@ -170,6 +171,52 @@ df_status df_sampler_condition(df_sampler *sampler, int b, int64_t t, const floa
 // config's "observation" tells them, else network units.
 df_status df_sampler_observe(df_sampler *sampler, int b, const float *values, df_error *error);
 
+// Guided sampling raises J, a function of the clean estimates of all tokens, by its derivative with respect to the
+// noisy ones, through the network and all that tokens see of each other (Chen et al. 2024, section 3.3). Every row is
+// one pass over all tokens with its derivative, so it costs more, nothing is computed ahead, and one thread does it.
+typedef enum df_shift {
+  // eps' = eps - w sqrt(1 - abar) dJ/dx and the clean estimate with it, x0' = x0 + w (1 - abar) / sqrt(abar) dJ/dx
+  // (Dhariwal & Nichol 2021). In the root, abar counts as 0.01 where it is less.
+  DF_SHIFT_EXACT,
+  DF_SHIFT_NEXT, // eps' = eps - w sqrt(1 - abar') dJ/dx with the next level's abar': branch `main` of the authors
+  DF_SHIFT_TOKEN, // x' + w ((1 - abar) - c sqrt(1 - abar)) dJ/dx, c the factor of eps in the step: branch `paper`
+  DF_SHIFTS
+} df_shift;
+extern const char *const df_shift_names[DF_SHIFTS]; // "exact", "next", "token"
+// J = terms + objective; each may be missing. Without an objective the caller may add one to every row
+// (df_sampler_estimate), and without terms has to.
+typedef struct df_guidance {
+  const df_guide_term *terms; // diffusion/guide.h says what they are; copied
+  int term_count;
+  // J of one sample of sequence b: frames (n, C) in data units are the clean estimates of all its tokens. dJ/dframes is
+  // added to gradient (n, C). sample 0 .. futures - 1. NULL: none.
+  double (*objective)(void *context, int b, int sample, int n, const float *frames,
+                      float *gradient);
+  void *context;      // of the objective; must outlive the sampler
+  double scale;       // w
+  double level_power; // w (1 - abar)^level_power; 0: the same at all levels
+  double clip;        // largest norm of a token's dJ/dx; 0: not clipped
+  // Monte Carlo guidance: J is the mean over so many samples of the plan. The first one is the estimate; for the others
+  // it is noised anew to the tokens' levels, independently, and estimated again.
+  int futures;
+  int shift; // a df_shift
+} df_guidance;
+// Before the first step; a second call replaces the first, and one that fails changes nothing. Needs a length that is
+// known; not with ancestral, posterior or allow_renoise (NOT_SUPPORTED). A term that does not fit is told by its place
+// in the list (BAD_ARGUMENT, BAD_VALUE).
+df_status df_sampler_guide(df_sampler *sampler, const df_guidance *guidance, df_error *error);
+
+// The samples that J is a function of, before the next step, for a caller that has an objective of its own: reads values,
+// adds to gradient and objective, and calls df_sampler_step, which goes on from there. Pointers are valid until the step.
+// WRONG_STATE where a df_guidance has an objective.
+typedef struct df_samples {
+  int batch, futures, frames, fields; // B, N, n, C
+  const float *values;                // (B, N, n, C) data units
+  float *gradient;   // (B, N, n, C) dJ/dvalues of each sample: so far, of the terms
+  double *objective; // (B) J, the mean of the samples: so far, of the terms
+} df_samples;
+df_status df_sampler_estimate(df_sampler *sampler, df_samples *samples, df_error *error);
+
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
 // WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it
 // was before the row.
@@ -197,6 +244,9 @@ typedef struct df_sampler_info {
   int64_t clean;           // tokens before this one are clean in all sequences: they may leave
   int64_t cells;           // network passes so far: cells of the table
   int64_t batches;         // runs of the network so far, each of many cells
+  // (B) J of the estimates that the last step was made from, mean of the futures; NaN before the first step, NULL if
+  // not guided
+  const double *objective;
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
 bool df_sampler_done(const df_sampler *sampler);

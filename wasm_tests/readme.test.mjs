@@ -1,4 +1,4 @@
-// The example in web/README.md prints what it says, and the smallest config of models/README.md is
+// The examples in web/README.md print what they say, and the smallest config of models/README.md is
 // one.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -8,19 +8,26 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { loadModel } from '../web/dist/index.js';
-import { endless, tinyModel } from './tiny.mjs';
+import { endless, path, tinyModel } from './tiny.mjs';
 
-test('the first example of web/README.md', (t) => {
-  const readme = readFileSync(new URL('../web/README.md', import.meta.url), 'utf8');
-  const [, code, output] = readme.match(/```js\n(.*?)```\n\n```\n(.*?)```/s);
+const readme = readFileSync(new URL('../web/README.md', import.meta.url), 'utf8');
+
+/** Runs the first example behind `from` that has an output. */
+function runs(t, from, config) {
+  const [, code, output] = readme
+    .slice(readme.indexOf(from))
+    .match(/```js\n((?:(?!```).)*)```\n\n```\n(.*?)```/s);
   const folder = mkdtempSync(join(tmpdir(), 'forcing-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, 'model.safetensors');
-  writeFileSync(file, tinyModel(endless));
+  writeFileSync(file, tinyModel(config));
   const options = { cwd: fileURLToPath(new URL('..', import.meta.url)), encoding: 'utf8' };
   const script = code.replace("'model.safetensors'", JSON.stringify(file));
   assert.equal(execFileSync('node', ['--input-type=module', '-e', script], options), output);
-});
+}
+
+test('the first example of web/README.md', (t) => runs(t, '# diffusion-forcing', endless));
+test('its example of guidance', (t) => runs(t, '## Guidance', path));
 
 test('the smallest config of models/README.md, and its defaults', async () => {
   const readme = readFileSync(new URL('../models/README.md', import.meta.url), 'utf8');

@@ -20,6 +20,7 @@ typedef enum df_purpose {
   DF_RANDOM_AUGMENT, // augmentation of a training sequence
   DF_RANDOM_GUESS,   // is the self-conditioning guess given in this training step?
   DF_RANDOM_TEST,    // tests and evaluation
+  DF_RANDOM_FUTURE,  // noise of the further samples of Monte Carlo guidance
 } df_purpose;
 
 // One place in the space of all draws. For sampling: sequence, token, row of the level table.

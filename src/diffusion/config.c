@@ -321,3 +321,17 @@ void df_config_observe(const df_config *c, const float *values, float *observati
     observation[i] =
         c->observation ? (values[i] - c->observation[i].mean) / c->observation[i].std : values[i];
 }
+
+void df_config_decode_gradient(const df_config *c, const float *slope, float share, float *token) {
+  const int C = c->field_count, per = C + c->present;
+  for (int j = 0; j < C; j++) {
+    const df_field *field = &c->fields[j];
+    float behind = 0; // of the frames that count from this one
+    for (int f = c->frame_stack - 1; f >= 0; f--) {
+      const bool change = f > 0 && field->step > 0;
+      const float here = slope[f * C + j] + behind;
+      behind = change ? here : 0;
+      token[f * per + j] += share * here * (change ? field->step : field->std);
+    }
+  }
+}

@@ -81,6 +81,9 @@ char *df_config_with_sampling(const df_config *config, const struct df_sampling 
 // field is below 0. Binary fields stay continuous.
 void df_config_encode(const df_config *config, const float *frames, int count, float *token);
 int df_config_decode(const df_config *config, const float *token, float *frames);
+// The derivative of decoding: adds share times what `slope`, of the frames (frame_stack, C), makes of the token (D).
+void df_config_decode_gradient(const df_config *config, const float *slope, float share,
+                               float *token);
 // An observation (O) from data units, if the config tells them, to network units.
 void df_config_observe(const df_config *config, const float *values, float *observation);
 

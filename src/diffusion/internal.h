@@ -34,11 +34,14 @@ typedef struct df_place {
   int64_t m;
 } df_place;
 
+typedef struct df_guided df_guided;
+
 struct df_sampler {
   const df_model *model;
   df_sampler_options o; // with all defaults filled in
   df_arena arena;
   df_cell_runner *runner;
+  df_guided *guided; // NULL: not guided
   df_sampler_info info;
   bool unbounded, drawn, begun;
   // sequences; tokens in memory; of these, tokens that the caller sees; known tokens may stand
@@ -116,9 +119,20 @@ int df_sampler_level(const df_sampler *s, int b, int w, int64_t m);
 // Computes row info.row of all sequences, and of later rows what comes for free. After an error
 // nothing that the caller sees has changed, and a second call tries again.
 df_status df_wavefront_run(df_sampler *s, df_error *error);
+// Before the first row: checks what has to hold, and makes the latents before the first token.
+df_status df_wavefront_begin(df_sampler *s, df_error *error);
 // Before the first row: nothing is under way.
 void df_wavefront_reset(df_sampler *s);
 // The window has moved on by so many tokens.
 void df_wavefront_slide(df_sampler *s, int by);
+
+// Guided sampling (guided.c): row info.row of all sequences.
+df_status df_guided_run(df_sampler *s, df_error *error);
+void df_guided_reset(df_sampler *s);    // what was estimated is no more
+void df_guided_free(df_guided *guided); // NULL is fine
+size_t df_guided_bytes(const df_guided *guided);
+// For tests: J and its derivatives at the state before row m, dJ/dx of token t (D).
+df_status df_guided_look(df_sampler *s, int64_t m, df_error *error);
+const float *df_guided_gradient(const df_sampler *s, int b, int t);
 
 #endif

@@ -289,6 +289,7 @@ void df_sampler_restart(df_sampler *s, uint64_t seed) {
   s->info.first = 0;
   s->info.cells = s->info.batches = 0;
   df_wavefront_reset(s);
+  if (s->guided) df_guided_reset(s);
   for (int b = 0; b < s->B; b++) {
     s->end[b] = s->end_shown[b] = -1;
     s->start[b] = 0;
@@ -417,6 +418,7 @@ df_status df_sampler_create(df_sampler **sampler, const df_model *model,
 
 void df_sampler_free(df_sampler *s) {
   if (!s) return;
+  df_guided_free(s->guided);
   df_cell_free(s->runner);
   df_arena_free(&s->arena);
   df_free(s);
@@ -596,7 +598,7 @@ static void slide(df_sampler *s) {
 
 df_status df_sampler_step(df_sampler *s, df_error *error) {
   if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
-  df_status status = df_wavefront_run(s, error);
+  df_status status = s->guided ? df_guided_run(s, error) : df_wavefront_run(s, error);
   if (status) return status;
   take_over(s);
   if (s->unbounded) slide(s);
@@ -614,5 +616,6 @@ bool df_sampler_done(const df_sampler *s) {
 }
 
 size_t df_sampler_bytes(const df_sampler *s) {
-  return sizeof *s + s->arena.bytes + df_cell_bytes(s->runner);
+  return sizeof *s + s->arena.bytes + df_cell_bytes(s->runner) +
+         (s->guided ? df_guided_bytes(s->guided) : 0);
 }

@@ -133,7 +133,8 @@ static df_status check_window(const df_sampler *s, int b, df_error *error) {
 }
 
 // What has to hold before the first row, and the latents before the first token.
-static df_status begin(df_sampler *s, df_error *error) {
+df_status df_wavefront_begin(df_sampler *s, df_error *error) {
+  if (s->begun) return DF_OK;
   for (int b = 0; b < s->B; b++) {
     if (s->O && !s->observed[b])
       return df_fail(error, DF_WRONG_STATE,
@@ -411,7 +412,7 @@ static df_status collect(df_sampler *s, int *n, bool *through, df_error *error) 
 
 df_status df_wavefront_run(df_sampler *s, df_error *error) {
   df_status status = DF_OK;
-  if (!s->begun && (status = begin(s, error))) return status;
+  if ((status = df_wavefront_begin(s, error))) return status;
   for (int64_t m = s->info.row; m < s->opened; m++)
     for (int b = 0; b < s->B; b++) front_of(s, b, m)->failed = false;
   while (s->opened < s->info.row + s->R && (s->unbounded || s->opened + 1 < s->info.rows))

@@ -137,6 +137,7 @@ typedef struct df_plan_options {
   df_weights
       weights; // format of fixed weights; matrices of less than DF_WEIGHTS_LEAST numbers stay float32
   const df_kernels *kernels; // NULL: df_kernels_best()
+  const df_tensor *border;   // nullable: where df_plan_run_part cuts the plan in two
 } df_plan_options;
 
 // Lays out all memory that computing outputs[count] needs: inputs, outputs and what lives between, in one block.
@@ -153,6 +154,10 @@ df_status df_plan_bind(df_plan *plan, const df_tensor *t, float *memory, df_erro
 
 // Computes all outputs for `batch` members, 1 .. options.batch. Allocates nothing.
 df_status df_plan_run(df_plan *plan, int batch, df_error *error);
+
+// The same in two parts: first what was built before options.border, then, with inputs that the caller may have set in
+// between from what the first part made, the rest. Outputs of the first part keep their values.
+df_status df_plan_run_part(df_plan *plan, int batch, bool second, df_error *error);
 
 size_t df_plan_bytes(const df_plan *plan);        // the block, shared packed weights not counted
 size_t df_plan_weight_bytes(const df_plan *plan); // fixed weights that a run reads

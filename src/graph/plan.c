@@ -54,6 +54,7 @@ struct df_plan {
   step_plan *plans;
   df_step *steps;
   int step_count, step_room;
+  int border, border_step; // of the second part: its first tensor, its first step
   df_tensor **outputs;
   int *copy_of; // outputs that are views or leaves: the storage of their copy, else NONE
   int output_count;
@@ -429,6 +430,9 @@ df_status df_plan_create(df_plan **plan, df_graph *g, df_tensor *const *outputs,
     return df_fail(error, DF_NO_MEMORY, "no memory for a plan of %zu bytes", bytes);
   }
   resolve(p);
+  p->border = options->border ? options->border->index : p->count;
+  for (int i = 0; i < p->step_count; i++)
+    if (p->plans[i].y && p->plans[i].y->index < p->border) p->border_step = i + 1;
   for (int i = 0; i < p->count; i++) { // constants
     df_tensor *t = g->tensors[i];
     if (t->op || t->param || t->name || p->storage_of[i] == NONE) continue;
@@ -507,18 +511,20 @@ static void run_step(const df_plan *p, int s, int batch) {
     p->kernels->pack(b->t->cols, rows, b->data, b->row, 1, step->src[1].data);
 }
 
-df_status df_plan_run(df_plan *p, int batch, df_error *error) {
+// One part of the plan, or both.
+static df_status run(df_plan *p, int batch, bool first, bool second, df_error *error) {
   if (batch < 1 || batch > p->batch)
     return df_fail(error, DF_BAD_ARGUMENT, "plan: expected a batch of 1 to %d, found %d", p->batch,
                    batch);
-  for (int s = 0; s < p->step_count; s++) {
+  const int begin = first ? 0 : p->border_step, end = second ? p->step_count : p->border_step;
+  for (int s = begin; s < end; s++) {
     poison(p, s, false);
     run_step(p, s, batch);
     poison(p, s, true);
   }
   for (int i = 0; i < p->output_count; i++) {
-    if (p->copy_of[i] == NONE) continue;
     df_tensor *t = p->outputs[i];
+    if (p->copy_of[i] == NONE || !(t->index < p->border ? first : second)) continue;
     float *to = address(p, p->copy_of[i]),
           *data = address(p, p->storage_of[root(t)->index]) + t->view_at;
     for (int r = 0; r < df_rows(t, batch); r++)
@@ -526,6 +532,14 @@ df_status df_plan_run(df_plan *p, int batch, df_error *error) {
              (size_t)t->cols * sizeof *to);
   }
   return DF_OK;
+}
+
+df_status df_plan_run(df_plan *p, int batch, df_error *error) {
+  return run(p, batch, true, true, error);
+}
+
+df_status df_plan_run_part(df_plan *p, int batch, bool second, df_error *error) {
+  return run(p, batch, !second, second, error);
 }
 
 size_t df_plan_bytes(const df_plan *p) { return p->floats * sizeof(float); }

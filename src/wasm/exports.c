@@ -201,16 +201,98 @@ EXPORT(int, sampler_observe)(df_sampler *s, double sequence, const float *values
   if (!whole(sequence, INT32_MAX, "sequence")) return error.code;
   return df_sampler_observe(s, (int)sequence, values, &error);
 }
+
+// Guidance, the same way: X(kind, field, name in JavaScript). A name that stands twice is an array's.
+#define GUIDANCE(X)                                                                                \
+  X(number, scale, "scale")                                                                        \
+  X(number, level_power, "levelPower")                                                             \
+  X(number, clip, "clip")                                                                          \
+  X(integer, futures, "futures")                                                                   \
+  X(integer, shift, "shift")
+#define TERM(X)                                                                                    \
+  X(integer, kind, "kind")                                                                         \
+  X(number, weight, "weight")                                                                      \
+  X(integer, x, "x")                                                                               \
+  X(integer, y, "y")                                                                               \
+  X(integer, first, "first")                                                                       \
+  X(integer, last, "last")                                                                         \
+  X(number, at[0], "at")                                                                           \
+  X(number, at[1], "at")                                                                           \
+  X(number, size[0], "size")                                                                       \
+  X(number, size[1], "size")                                                                       \
+  X(number, softness, "softness")
+
+#define X(kind, field, name) name,
+EXPORT(const char *, guidance_name)(int i) {
+  static const char *const names[] = {GUIDANCE(X)};
+  return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : NULL;
+}
+EXPORT(const char *, term_name)(int i) {
+  static const char *const names[] = {TERM(X)};
+  return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : NULL;
+}
+#undef X
+EXPORT(const char *, kind_name)(int i) {
+  return i >= 0 && i < DF_GUIDES ? df_guide_names[i] : NULL;
+}
+EXPORT(const char *, shift_name)(int i) {
+  return i >= 0 && i < DF_SHIFTS ? df_shift_names[i] : NULL;
+}
+
+#define X(kind, field, name)                                                                       \
+  if (!kind(*numbers++, name, &o->field)) return error.code;
+static int read_term(const double *numbers, df_guide_term *o) {
+  *o = (df_guide_term){.kind = -1, .weight = 1, .x = -1, .y = -1, .last = -1};
+  TERM(X)
+  return DF_OK;
+}
+static int read_guidance(const double *numbers, df_guidance *o) {
+  *o = (df_guidance){.scale = 1, .futures = 1};
+  GUIDANCE(X)
+  return DF_OK;
+}
+#undef X
+
+// numbers: in the order of GUIDANCE, and of each term in the order of TERM; NaN where left out.
+EXPORT(int, sampler_guide)(df_sampler *s, const double *numbers, const double *terms, int count) {
+#define X(kind, field, name) +1
+  enum { NUMBERS = TERM(X) };
+#undef X
+  df_guidance o;
+  df_guide_term *list = count ? df_wasm_alloc((size_t)count * sizeof *list) : NULL;
+  int status = count && !list ? error.code : read_guidance(numbers, &o);
+  for (int i = 0; i < count && !status; i++) status = read_term(terms + NUMBERS * i, &list[i]);
+  if (!status) {
+    o.terms = list, o.term_count = count;
+    status = df_sampler_guide(s, &o, &error);
+  }
+  df_free(list);
+  return status;
+}
+// The fields of df_samples in their order.
+EXPORT(const double *, sampler_estimate)(df_sampler *s) {
+  static double out[7];
+  df_samples k;
+  if (df_sampler_estimate(s, &k, &error)) return NULL;
+  const double now[7] = {k.batch,
+                         k.futures,
+                         k.frames,
+                         k.fields,
+                         (double)(uintptr_t)k.values,
+                         (double)(uintptr_t)k.gradient,
+                         (double)(uintptr_t)k.objective};
+  return memcpy(out, now, sizeof out);
+}
 EXPORT(int, sampler_step)(df_sampler *s) { return df_sampler_step(s, &error); }
 EXPORT(void, sampler_restart)(df_sampler *s, uint64_t seed) { df_sampler_restart(s, seed); }
 EXPORT(int, sampler_done)(const df_sampler *s) { return df_sampler_done(s); }
 EXPORT(double, sampler_bytes)(const df_sampler *s) { return (double)df_sampler_bytes(s); }
 
-// The fields of df_sampler_info in their order.
+// The fields of df_sampler_info in their order, but for batches.
 EXPORT(const double *, sampler_state)(const df_sampler *s) {
-  static double out[14];
+  static double out[15];
   const df_sampler_info *i = df_sampler_state(s);
-  const double now[14] = {(double)i->row,
+  const double now[15] = {(double)i->row,
                           (double)i->rows,
                           i->batch,
                           i->tokens,
@@ -223,7 +305,8 @@ EXPORT(const double *, sampler_state)(const df_sampler *s) {
                           (double)(uintptr_t)i->frames,
                           (double)(uintptr_t)i->lengths,
                           (double)i->clean,
-                          (double)i->cells};
+                          (double)i->cells,
+                          (double)(uintptr_t)i->objective};
   return memcpy(out, now, sizeof out);
 }
 

@@ -1,5 +1,5 @@
 // Checks of types: what the wasm side cannot see. Ranges are checked there.
-/** @import { Frame, SamplerOptions, Values } from './types.js' */
+/** @import { Field, Frame, Guidance, SamplerOptions, Values } from './types.js' */
 import { DfError, badArgument } from './errors.js';
 
 const kinds = {
@@ -78,6 +78,88 @@ function checkTable(rows, length) {
     }
   }
   return Int32Array.from(rows.flatMap((row) => Array.from(row)));
+}
+
+/**
+ * Guidance as the wasm side takes it: numbers in the order of its names, NaN where left out.
+ * @typedef {object} Packed
+ * @property {Float64Array} options
+ * @property {Float64Array} terms  (count, numbers of a term)
+ * @property {number} count
+ * @property {boolean} objective  is there one on this side?
+ */
+
+/**
+ * @param {Guidance} guidance
+ * @param {readonly Field[]} fields of the model
+ * @param {string[][]} names of its numbers, those of a term, kinds, shifts
+ * @returns {Packed}
+ */
+export function checkGuidance(guidance, fields, [optionNames, termNames, kind, shift]) {
+  const { terms = [], objective, ...options } = guidance ?? {};
+  if (!Array.isArray(terms)) throw badArgument('terms', 'an array', terms);
+  if (objective !== undefined && typeof objective !== 'function')
+    throw badArgument('objective', 'a function', objective);
+  if (!terms.length && !objective) throw badArgument('guide', 'terms or an objective', guidance);
+  const x = fields.map(({ name }) => name);
+  const words = { kind, shift, x, y: x };
+  const packed = terms.flatMap((term, i) => pack(`terms[${i}]`, term, termNames, words));
+  return {
+    options: Float64Array.from(pack('guide', options, optionNames, words)),
+    terms: Float64Array.from(packed),
+    count: terms.length,
+    objective: !!objective,
+  };
+}
+
+/**
+ * @param {string} what for messages
+ * @param {any} given
+ * @param {string[]} names in their order; one that stands twice is an array's
+ * @param {Record<string, string[]>} words that stand for numbers
+ * @returns {number[]}
+ */
+function pack(what, given, names, words) {
+  if (typeof given !== 'object' || !given) throw badArgument(what, 'an object', given);
+  for (const name in given)
+    if (!names.includes(name)) throw badArgument(what, [...new Set(names)].join(', '), name);
+  return names.map((name, i) => {
+    const found = given[name];
+    const first = names.indexOf(name);
+    const room = names.lastIndexOf(name) - first + 1;
+    const numbers = room > 1 ? [found].flat() : [found];
+    const x = numbers[i - first];
+    if (x === undefined && name !== 'kind' && (i > first || found === x)) return NaN;
+    const place = words[name]?.indexOf(x);
+    if (place >= 0) return place;
+    const good = typeof x === 'number' && x === x && numbers.length <= room;
+    if (good && name !== 'kind' && name !== 'shift') return x;
+    const expected = words[name]?.join(', ') ?? (room > 1 ? 'a number or two' : 'a number');
+    throw badArgument(`${what}.${name}`, expected, found);
+  });
+}
+
+/**
+ * What an objective has made of a sample's n numbers.
+ * @param {any} result
+ * @param {number} n
+ * @returns {{ value: number, gradient: ArrayLike<number> }}
+ */
+export function checkObjective(result, n) {
+  const { value, gradient } = result ?? {};
+  if (typeof value !== 'number' || typeof gradient?.length !== 'number')
+    throw badArgument('objective', '{ value: a number, gradient: numbers }', result);
+  if (gradient.length !== n)
+    throw new DfError(
+      'BAD_SHAPE',
+      `objective: expected a gradient of ${n} numbers, found ${gradient.length}`,
+    );
+  const wrong = [value, ...Array.from(gradient)].findIndex((x) => !Number.isFinite(Math.fround(x)));
+  if (wrong >= 0) {
+    const name = wrong ? `gradient[${wrong - 1}]` : 'value';
+    throw new DfError('BAD_VALUE', `objective: ${name} is not a finite number`);
+  }
+  return result;
 }
 
 /** @param {unknown} seed */

@@ -22,6 +22,18 @@ const STAGE = 1 << 16;
  * @property {ObservationField[]} observationFields
  * @property {boolean} stopHead
  * @property {Defaults} defaults
+ * @property {string[][]} guidance  names in the order of sampler_guide: its numbers, those of a term
+ *   (a name that stands twice is an array's), kinds, shifts
+ */
+
+/**
+ * What an objective outside of the engine is a function of.
+ * @typedef {object} Samples
+ * @property {number} batch B
+ * @property {number} futures N
+ * @property {number} frames n
+ * @property {number} fields C
+ * @property {Float32Array} values (B, N, n, C) data units, a view of the memory
  */
 
 /**
@@ -30,7 +42,10 @@ const STAGE = 1 << 16;
  * Samplers go by numbers that the caller gives them.
  */
 export class Engine {
-  /** @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number }>} */
+  /**
+   * gradient, objective: addresses that the last `estimate` told.
+   * @type {Map<number, { at: number, options: SamplerOptions, steps: number, ms: number, gradient?: number, objective?: number }>}
+   */
   #samplers = new Map();
   #loader = 0;
   #model = 0;
@@ -229,6 +244,9 @@ export class Engine {
       }),
       stopHead: stopHead === 1,
       defaults: this.#defaults,
+      guidance: [c.guidance_name, c.term_name, c.kind_name, c.shift_name].map((name) =>
+        this.#names(name),
+      ),
     };
   }
 
@@ -385,6 +403,36 @@ export class Engine {
 
   /**
    * @param {number} id
+   * @param {import('./check.js').Packed} guidance
+   */
+  guide(id, { options, terms, count }) {
+    const { at } = this.#sampler(id);
+    this.#lend([options, terms], (from) =>
+      this.#check(this.c.sampler_guide(at, from, from + options.byteLength, count)),
+    );
+  }
+
+  /**
+   * The clean estimates before the next row, for an objective that is not in here; `step` goes on from there.
+   * @param {number} id
+   * @returns {Samples}
+   */
+  estimate(id) {
+    const sampler = this.#sampler(id);
+    const start = performance.now();
+    const at = this.c.sampler_estimate(sampler.at);
+    if (!at) throw this.#error();
+    const [batch, futures, frames, fields, values, gradient, objective] = this.#doubles(at, 7);
+    const n = batch * futures * frames * fields;
+    sampler.gradient = gradient;
+    sampler.objective = objective;
+    sampler.ms = performance.now() - start;
+    const { buffer } = this.c.memory;
+    return { batch, futures, frames, fields, values: new Float32Array(buffer, values, n) };
+  }
+
+  /**
+   * @param {number} id
    * @param {number | bigint} [seed]
    */
   restart(id, seed) {
@@ -405,11 +453,21 @@ export class Engine {
 
   /**
    * @param {number} id
+   * @param {Float32Array} [gradient] behind `estimate`: dJ of its values
+   * @param {Float64Array} [objective] and J (B)
    * @returns {Row}
    */
-  step(id) {
+  step(id, gradient, objective) {
     const sampler = this.#sampler(id);
-    const start = performance.now();
+    let start = performance.now();
+    if (gradient && objective) {
+      const { buffer } = this.c.memory;
+      const slope = new Float32Array(buffer, sampler.gradient, gradient.length);
+      const J = new Float64Array(buffer, sampler.objective, objective.length);
+      gradient.forEach((x, i) => (slope[i] += x));
+      objective.forEach((x, b) => (J[b] += x));
+      start -= sampler.ms;
+    }
     this.#check(this.c.sampler_step(sampler.at));
     sampler.ms = performance.now() - start;
     return this.state(id);
@@ -451,7 +509,8 @@ export class Engine {
       lengths,
       clean,
       cells,
-    ] = this.#doubles(this.c.sampler_state(at), 14);
+      objective,
+    ] = this.#doubles(this.c.sampler_state(at), 15);
     const { memory } = this.c;
     const tokens = batch * columns;
     const numbers = tokens * frameStack * fields;
@@ -479,6 +538,9 @@ export class Engine {
       },
       get lengths() {
         return new Int32Array(memory.buffer, lengths, batch);
+      },
+      get objective() {
+        return objective ? new Float64Array(memory.buffer, objective, batch) : null;
       },
       clean,
       cells,

@@ -15,6 +15,7 @@ const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.d
 /** A trained network; made by loadModel(). */
 export class Model {
   #link;
+  #names;
   /** @type {Set<Sampler>} */
   #samplers = new Set();
   #ids = 0;
@@ -28,6 +29,7 @@ export class Model {
    */
   constructor(link, facts, info) {
     this.#link = link;
+    this.#names = facts.guidance;
     /** The model's config.json. @type {any} */
     this.config = facts.config;
     this.info = info;
@@ -60,7 +62,7 @@ export class Model {
   sampler(options = {}) {
     this.#checkAlive();
     const forget = (/** @type {Sampler} */ gone) => void this.#samplers.delete(gone);
-    const sampler = new Sampler(this, this.#link, ++this.#ids, options, forget);
+    const sampler = new Sampler(this, this.#link, ++this.#ids, options, this.#names, forget);
     this.#samplers.add(sampler);
     return sampler;
   }

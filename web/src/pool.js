@@ -171,6 +171,23 @@ class Engines {
 
   /**
    * @param {number} id
+   * @param {import('./check.js').Packed} guidance
+   */
+  async guide(id, guidance) {
+    const sampler = this.#sampler(id);
+    // Shares that fail go back by the way from the start, which needs the objective.
+    if (guidance.objective && sampler.shares.length > 1)
+      throw new DfError('NOT_SUPPORTED', 'an objective guides a batch on one worker only');
+    await this.#all(sampler, (share) => this.#call(id, share, 'guide', guidance));
+  }
+
+  /** @param {number} id */
+  estimate(id) {
+    return this.#call(id, this.#sampler(id).shares[0], 'estimate');
+  }
+
+  /**
+   * @param {number} id
    * @param {number | bigint} [seed]
    */
   async restart(id, seed) {
@@ -209,12 +226,13 @@ class Engines {
 
   /**
    * @param {number} id
+   * @param {...any} given behind `estimate`
    * @returns {Promise<Row>}
    */
-  async step(id) {
+  async step(id, ...given) {
     const sampler = this.#sampler(id);
     const { shares } = sampler;
-    if (shares.length === 1) return this.#call(id, shares[0], 'step');
+    if (shares.length === 1) return this.#call(id, shares[0], 'step', ...given);
     const going = await this.#going(sampler);
     if (going.length === 0) return this.#call(id, shares[0], 'step'); // says that no row is left
     await this.#forward(id, going, async (share) => {
@@ -370,6 +388,7 @@ function together(rows) {
     estimate: joined(rows, 'estimate'),
     frames: joined(rows, 'frames'),
     lengths: joined(rows, 'lengths'),
+    objective: rows[0].objective && joined(rows, 'objective'),
     clean: cleanOf(rows),
     cells: sum(rows, 'cells'),
     done: rows.every(({ done }) => done),
@@ -404,7 +423,7 @@ const sum = (all, key) => all.reduce((total, one) => total + one[key], 0);
 const most = (all, key) => Math.max(...all.map((one) => one[key]));
 
 /**
- * @template {'levels' | 'tokens' | 'estimate' | 'frames' | 'lengths'} K
+ * @template {'levels' | 'tokens' | 'estimate' | 'frames' | 'lengths' | 'objective'} K
  * @param {Row[]} rows
  * @param {K} key
  * @returns {Row[K]}

@@ -1,8 +1,10 @@
-/** @import { KeepOptions, Row, SamplerInfo, SamplerOptions } from './types.js' */
+/** @import { Guidance, KeepOptions, Objective, Row, SamplerInfo, SamplerOptions } from './types.js' */
+/** @import { Samples } from './core.js' */
 /** @import { SequenceOptions, StepOptions, Values } from './types.js' */
 /** @import { Link } from './link.js' */
 /** @import { Model } from './model.js' */
-import { checkInteger, checkOptions, checkSeed, checkValues } from './check.js';
+import { checkGuidance, checkInteger, checkObjective } from './check.js';
+import { checkOptions, checkSeed, checkValues } from './check.js';
 import { DfError, badArgument } from './errors.js';
 import { SLICE } from './link.js';
 
@@ -12,9 +14,9 @@ const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.d
 /**
  * Sequences on their way from noise to data; made by model.sampler().
  *
- * Calls that return the sampler (keep, condition, observe, restart) are done in order. Wrong types
- * throw at once; what the library finds wrong rejects the next awaited call (ready, state, step,
- * run, the next row of an iteration), and the call that was wrong has changed nothing. After
+ * Calls that return the sampler (keep, condition, observe, guide, restart) are done in order. Wrong
+ * types throw at once; what the library finds wrong rejects the next awaited call (ready, state,
+ * step, run, the next row of an iteration), and the call that was wrong has changed nothing. After
  * dispose() every other call fails with WRONG_STATE.
  */
 export class Sampler {
@@ -22,6 +24,7 @@ export class Sampler {
   #link;
   #id;
   #signal;
+  #names;
   #forget;
   #done = false;
   #disposed = false;
@@ -31,6 +34,8 @@ export class Sampler {
   #broken;
   /** Of calls that nobody awaited. @type {unknown[]} */
   #failures = [];
+  /** What guides it from this side. @type {Objective | undefined} */
+  #objective;
 
   /**
    * @internal
@@ -38,14 +43,16 @@ export class Sampler {
    * @param {Link} link
    * @param {number} id
    * @param {SamplerOptions} options
+   * @param {string[][]} names of guidance
    * @param {(sampler: Sampler) => void} forget called by dispose
    */
-  constructor(model, link, id, options, forget) {
+  constructor(model, link, id, options, names, forget) {
     const checked = checkOptions(options);
     this.#model = model;
     this.#link = link;
     this.#id = id;
     this.#signal = options.signal;
+    this.#names = names;
     this.#forget = forget;
     this.#last = link.call('create', [id, checked]).catch((error) => (this.#broken = error));
     try {
@@ -119,7 +126,19 @@ export class Sampler {
   }
 
   /**
-   * Back to row 0 with the same options, known tokens and conditions.
+   * From the first step on, every row raises J, a sum of terms and of an objective of yours, by its
+   * derivative through the network. Before the first step; a second call replaces the first. Needs
+   * a length that is known; not with ancestral, posterior or allowRenoise.
+   * @param {Guidance} guidance
+   */
+  guide(guidance) {
+    const checked = checkGuidance(guidance, this.#model.fields, this.#names);
+    const { objective } = guidance;
+    return this.#queue('guide', checked, () => (this.#objective = objective));
+  }
+
+  /**
+   * Back to row 0 with the same options, known tokens, conditions and guidance.
    * @param {number | bigint} [seed] default: the same seed again
    */
   restart(seed) {
@@ -190,7 +209,7 @@ export class Sampler {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#forget(this);
-    this.#link.call('free', [this.#id]).catch(() => {});
+    this.#send('free').catch(() => {});
   }
 
   [symbolDispose]() {
@@ -216,12 +235,14 @@ export class Sampler {
   /**
    * A call that nobody awaits.
    * @param {string} method
-   * @param {...any} args
+   * @param {...any} args the last one may be a function: called when it is done
    */
   #queue(method, ...args) {
     this.#checkAlive();
+    const then = typeof args.at(-1) === 'function' ? args.pop() : undefined;
     this.#last = this.#last
-      .then(() => this.#link.call(method, [this.#id, ...args]))
+      .then(() => this.#send(method, args))
+      .then(then)
       .catch((error) => this.#failures.push(error));
     return this;
   }
@@ -239,10 +260,51 @@ export class Sampler {
       signal?.throwIfAborted();
       const [failure] = this.#failures.splice(0);
       if (this.#broken ?? failure) throw this.#broken ?? failure;
-      return this.#link.call(method, [this.#id, ...args]);
+      const one = method === 'step';
+      if (!this.#objective || !(one || method === 'advance')) return this.#send(method, args);
+      if (!one && (await this.#send('info')).done) return true;
+      const row = await this.#guidedStep(this.#objective);
+      return one ? row : row.done;
     });
     this.#last = result.catch(() => {});
     return result;
+  }
+
+  /**
+   * @param {string} method
+   * @param {any[]} [args]
+   * @param {Transferable[]} [transfer]
+   */
+  #send(method, args = [], transfer) {
+    return this.#link.call(method, [this.#id, ...args], transfer);
+  }
+
+  /**
+   * A row of two calls, because the objective cannot go to a worker.
+   * @param {Objective} objective
+   * @returns {Promise<Row>}
+   */
+  async #guidedStep(objective) {
+    /** @type {Samples} */
+    const { batch, futures, frames, fields, values } = await this.#send('estimate');
+    const size = frames * fields;
+    const all = values.slice(); // whatever the objective calls may make the memory grow
+    const gradients = new Float32Array(all.length);
+    const J = new Float64Array(batch);
+    for (let i = 0; i < batch * futures; i++) {
+      const sequence = Math.floor(i / futures);
+      const place = { sequence, sample: i % futures, count: frames, fields };
+      let result;
+      try {
+        result = objective(all.slice(i * size, (i + 1) * size), place);
+      } catch (cause) {
+        throw new DfError('BAD_ARGUMENT', `objective: ${cause}`, { cause });
+      }
+      const { value, gradient } = checkObjective(result, size);
+      gradients.set(gradient, i * size);
+      J[sequence] += value / futures;
+    }
+    return this.#send('step', [gradients, J], [gradients.buffer, J.buffer]);
   }
 }
 

@@ -110,6 +110,8 @@
  *   units
  * @property {Int32Array} frames  (B, T) frames present in each token by the estimate, 0 to F
  * @property {Int32Array} lengths  (B) tokens of each sequence where known by now, else -1
+ * @property {Float64Array | null} objective  (B) J of the estimates that the last step was made
+ *   from, the mean of the futures; NaN before the first step, null if not guided
  * @property {number} clean  tokens before this one are clean in all sequences
  * @property {number} cells  network passes so far
  * @property {boolean} done  no row is left
@@ -205,6 +207,58 @@
  * @typedef {object} KeepOptions
  * @property {number} [sequence]  of the batch. Default: all of them
  * @property {number} [frames]  how many of the values' frames. Default: all
+ */
+/**
+ * What guided sampling raises: J, a function of the clean estimates of all tokens of a sequence in
+ * data units. It is the sum of the terms and of the objective; one of the two may be missing.
+ * @typedef {object} Guidance
+ * @property {readonly Term[]} [terms]
+ * @property {Objective} [objective]  called in the calling thread, so a row goes to a worker and
+ *   back twice
+ * @property {number} [scale]  w: how far the noise estimate is shifted by dJ/dx. Default 1
+ * @property {number} [levelPower]  p: w (1 - abar)^p; 0, the default: the same at all noise levels
+ * @property {number} [clip]  largest norm of a token's dJ/dx; 0, the default: not clipped
+ * @property {number} [futures]  Monte Carlo guidance: J is the mean over so many samples of the
+ *   plan. Default 1
+ * @property {Shift} [shift]
+ */
+/**
+ * 'exact': eps' = eps - w sqrt(1 - abar) dJ/dx, the default; 'next': with abar of the next level;
+ * 'token': the token itself is moved. The last two are what the authors' code does.
+ * @typedef {'exact' | 'next' | 'token'} Shift
+ */
+/**
+ * p is the field x of a frame, or x and y, and d its distance to `at`; w the weight. See
+ * web/README.md.
+ * @typedef {object} Term
+ * @property {TermKind} kind
+ * @property {number} [weight]  default 1; below 0 J sinks with what it would rise with
+ * @property {string | number} x  a field by its name or number
+ * @property {string | number} [y]  a second one
+ * @property {number} [first]  frame from which on it looks. Default 0
+ * @property {number} [last]  and up to which. Default: the end
+ * @property {number | readonly number[]} [at]  point, centre or value. Default 0
+ * @property {number | readonly number[]} [size]  radius, half sizes or bounds. Default 0
+ * @property {number} [softness]  temperature of 'reach' and width of a soft edge. Default 0
+ */
+/**
+ * @typedef {'reach' | 'then' | 'at' | 'at-tanh' | 'target' | 'disc' | 'box' | 'bounds' | 'smooth'
+ *   | 'reward'} TermKind
+ */
+/**
+ * J of the clean frames (n, C) of one sample, data units, and its derivative by them, n C numbers.
+ * The frames are yours.
+ * @callback Objective
+ * @param {Float32Array} frames
+ * @param {Place} place
+ * @returns {{ value: number, gradient: ArrayLike<number> }}
+ */
+/**
+ * @typedef {object} Place
+ * @property {number} sequence  of the batch
+ * @property {number} sample  0 is the plan, above: further futures
+ * @property {number} count  n
+ * @property {number} fields  C
  */
 /**
  * @typedef {object} StepOptions
