@@ -113,6 +113,19 @@ export const ahead = [
   { name: 'kanji', batches: [1, 8, 100] },
 ];
 
+/** Guided rows in which all tokens fall, against unguided ones. `terms` look at the first two numbers of a frame. */
+export const guided = {
+  cases: [
+    { name: 'kanji', batches: [1, 8] },
+    { name: 'planner', batches: [1] },
+  ],
+  rows: 8,
+  ways: {
+    guided: { terms: [{ kind: 'target', x: 0, y: 1, at: [1, 2] }] },
+    'four futures': { terms: [{ kind: 'target', x: 0, y: 1, at: [1, 2] }], futures: 4 },
+  },
+};
+
 /** Ways to use two cores; the first one is what the others are compared with. */
 export const parallel = {
   name: 'kanji',

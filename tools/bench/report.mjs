@@ -34,6 +34,7 @@ export function report(results) {
   plans(parts, results);
   add('ahead-node', rowsAhead);
   add('kept-node', (data) => keptRows(data, results['kept-torch']?.data));
+  add('guided-node', guidedRows);
   add('parallel-node', cores);
   add('start', start);
   add('size', downloads);
@@ -182,6 +183,23 @@ ONNX Runtime is used as a careful user would: row by row and token by token, but
 ones once more ${names}.
 
 ${table(['', ...heads, ...against, 'faster than ONNX Runtime'], rows)}`);
+}
+
+function guidedRows({ result }) {
+  const rows = result.map(({ name, batch, unguided, ...ways }) => [
+    name,
+    batch,
+    ms(unguided),
+    ...Object.values(ways).flatMap((seconds) => [ms(seconds), times(seconds / unguided)]),
+  ]);
+  return `## Guided rows, Node, ms
+
+A row in which all of ${plan.length} tokens fall, and the same with guidance: the pass over all tokens, an objective of their clean
+estimates, and its derivative by the noisy ones, through the network and all latents. The limit is 2 passes: a derivative by
+inputs has the products of the pass once more. With four futures there are four passes, three of them of further samples, each with its derivative: the limit is 8.
+All memory is planned when the guidance is given.
+
+${table(['network', 'batch', 'unguided', 'guided', 'times', 'four futures', 'times'], rows)}`;
 }
 
 function rowsAhead({ result }) {

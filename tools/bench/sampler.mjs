@@ -1,6 +1,6 @@
 // What the sampler does with whole tables of levels and whole batches: rows ahead, workers, threads, keys and values
 // that are kept. Measured inside one JavaScript engine, as suite.mjs.
-import { ahead, kept, parallel, plan, transformers } from './cases.mjs';
+import { ahead, guided, kept, parallel, plan, transformers } from './cases.mjs';
 import { agree, median, now } from './measure.mjs';
 import { operations, size, transformerOf } from './network.mjs';
 import { Kernels, features } from './ours.mjs';
@@ -52,6 +52,35 @@ export async function measureAhead({ read, effort, say }) {
           firstAhead: of('ahead', 'first'),
         });
       }
+    }
+    model.dispose();
+  }
+  return rows;
+}
+
+/** A guided row, with the derivative through the network, over an unguided one of the same tokens: they take turns. */
+export async function measureGuided({ read, effort, say }) {
+  const rows = [];
+  for (const { name, batches } of guided.cases) {
+    const model = await loadModel(await read(`build/bench/${name}.safetensors`), {
+      inThread: true,
+    });
+    for (const batch of batches) {
+      const options = { length: plan.length, steps: guided.rows, batch, ahead: 0 };
+      const sides = Object.entries({ unguided: null, ...guided.ways }).map(([way, guidance]) => {
+        const sampler = model.sampler({ ...options, schedule: 'full-sequence' });
+        if (guidance) sampler.guide({ ...guidance, scale: 1e-4 });
+        return { way, sampler, times: [] };
+      });
+      for (let round = 0; round < effort.planRounds; round++) {
+        say(`guided rows: ${name}, batch ${batch}, round ${round + 1}`);
+        for (const { sampler } of sides) sampler.restart();
+        for (let row = 0; row < guided.rows; row++)
+          for (const { sampler, times } of sides) times.push((await sampler.step()).ms / 1000);
+      }
+      const seconds = sides.map(({ way, times }) => [way, median(times)]);
+      rows.push({ name, batch, ...Object.fromEntries(seconds) });
+      for (const { sampler } of sides) sampler.dispose();
     }
     model.dispose();
   }

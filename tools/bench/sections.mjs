@@ -34,6 +34,7 @@ export const sections = {
   'ahead-node': inNode('measureAhead'),
   'kept-node': inNode('measureKept'),
   'kept-torch': torchRows,
+  'guided-node': inNode('measureGuided'),
   'parallel-node': inNode('measureParallel'),
   start,
   size: sizes,
