@@ -1,5 +1,6 @@
 // Any bytes are a model or refused, and however they are cut into pieces it is the same model or the
-// same words. The first byte is the length of the pieces, the rest the file.
+// same words. The first byte is the length of the pieces, the rest the file. The models of the corpus are small ones
+// with random weights, made by the library.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

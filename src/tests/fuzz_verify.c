@@ -1,4 +1,4 @@
-// Any bytes are a reference for a small model or refused with a reason.
+// Any bytes are a reference for a small model or refused with a reason. The corpus has one with made-up outputs.
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -113,48 +113,45 @@ static inline bool make_oracle(df_model *m, df_objective objective, int D, bool 
   return finish(m);
 }
 
-// A recurrent network with random weights.
-static inline bool make_rnn(df_model *m, int D, int E, bool guess, bool stop_head) {
-  *m = (df_model){.config = {.network = {.denoiser = &df_denoiser_rnn,
-                                         .token_size = D,
-                                         .latent_size = 12,
-                                         .network_size = 4,
-                                         .hidden_size = 8,
-                                         .mlp_layers = 1,
-                                         .gru_layers = 2,
-                                         .condition_size = E,
-                                         .self_condition = guess,
-                                         .stop_head = stop_head,
-                                         .initial = DF_INITIAL_LEARNED},
-                             .objective = DF_PREDICT_V,
-                             .noise = DF_NOISE_SIGMOID,
-                             .K = 40}};
+// A model with random weights.
+static inline bool make_random(df_model *m, df_network network) {
+  *m = (df_model){
+      .config = {
+          .network = network, .objective = DF_PREDICT_V, .noise = DF_NOISE_SIGMOID, .K = 40}};
   if (!finish(m)) return false;
   df_params_init(&m->params, 11);
   for (size_t i = 0; i < m->params.size; i++) m->params.values[i] *= 2; // far from linear
   return true;
 }
 
-// A transformer with random weights that sees `window` tokens.
+// A recurrent network.
+static inline bool make_rnn(df_model *m, int D, int E, bool guess, bool stop_head) {
+  return make_random(m, (df_network){.denoiser = &df_denoiser_rnn,
+                                     .token_size = D,
+                                     .latent_size = 12,
+                                     .network_size = 4,
+                                     .hidden_size = 8,
+                                     .mlp_layers = 1,
+                                     .gru_layers = 2,
+                                     .condition_size = E,
+                                     .self_condition = guess,
+                                     .stop_head = stop_head,
+                                     .initial = DF_INITIAL_LEARNED});
+}
+
+// A transformer that sees `window` tokens.
 static inline bool make_transformer(df_model *m, int D, int E, int window, bool causal,
                                     bool stop_head) {
-  *m = (df_model){.config = {.network = {.denoiser = &df_denoiser_transformer,
-                                         .token_size = D,
-                                         .network_size = 12,
-                                         .hidden_size = 20,
-                                         .layers = 2,
-                                         .heads = 3,
-                                         .window = window,
-                                         .causal = causal,
-                                         .condition_size = E,
-                                         .stop_head = stop_head},
-                             .objective = DF_PREDICT_V,
-                             .noise = DF_NOISE_SIGMOID,
-                             .K = 40}};
-  if (!finish(m)) return false;
-  df_params_init(&m->params, 11);
-  for (size_t i = 0; i < m->params.size; i++) m->params.values[i] *= 2; // far from linear
-  return true;
+  return make_random(m, (df_network){.denoiser = &df_denoiser_transformer,
+                                     .token_size = D,
+                                     .network_size = 12,
+                                     .hidden_size = 20,
+                                     .layers = 2,
+                                     .heads = 3,
+                                     .window = window,
+                                     .causal = causal,
+                                     .condition_size = E,
+                                     .stop_head = stop_head});
 }
 
 static inline void drop(df_model *m) {
