@@ -1,10 +1,11 @@
 // D4RL's data: one endless episode in which the controller goes from goal to goal.
 
 /** @import { Maze } from './environment.js' */
+/** @import { Layout, Point } from './layouts.js' */
 /** @import { Random } from './mersenne-twister.js' */
 import { WaypointController } from './controller.js';
 import { clip } from './environment.js';
-import { drawPoint } from './layouts.js';
+import { drawPoint, layouts } from './layouts.js';
 
 /** What the published v1 files were made with: the script's option that blurs the controller's actions. */
 const noise = 0.5;
@@ -52,30 +53,54 @@ export function* rows(maze, random) {
 }
 
 /**
- * What a frame of the training data holds. An action stands beside the observation that it leads to,
- * as the paper's planner pairs them.
+ * What sequences hold, by what a planner does with its plan.
+ *   path    the positions of every fourth frame, for a tracker that follows them
+ *   states  everything, to execute the actions as they are diffused. An action stands beside the
+ *           observation that it leads to, as the paper's planner pairs them: the first one of a
+ *           plan is the one to take now
+ * A value stands for `stride` frames. `columns` are those of `sequences`.
  */
-export const fields = ['x', 'y', 'vx', 'vy', 'ax', 'ay'];
+export const forms = {
+  path: { fields: ['x', 'y'], columns: [0, 1], stride: 4, frames: 512 },
+  states: {
+    fields: ['x', 'y', 'vx', 'vy', 'ax', 'ay'],
+    columns: [0, 1, 2, 3, 4, 5],
+    stride: 1,
+    frames: 384,
+  },
+};
+
+/** What a sequence starts from: the observation, and which maze it is (1, the others 0). */
+export const startFields = ['x', 'y', 'vx', 'vy', ...Object.keys(layouts)];
 
 /**
- * The frames of a trajectory in parts of frames x fields numbers, in one array that is used again.
+ * The numbers of startFields.
+ * @param {Layout} layout
+ * @param {Point} observation
+ */
+export const startOf = (layout, observation) =>
+  Float32Array.from(startFields, (name, k) => (k < 4 ? observation[k] : +(name === layout.name)));
+
+/**
+ * The trajectory cut into sequences, one behind the other: the last frame of one is the start of the
+ * next. The same arrays every time, with other numbers.
  * @param {Maze} maze
  * @param {Random} random
- * @param {number} count frames
- * @param {number} [part] frames of a part
+ * @param {number} count
+ * @param {number} frames of a sequence, behind its start
+ * @returns {Generator<{ start: Float32Array, frames: Float32Array }>} frames: x, y, vx, vy, ax, ay
  */
-export function* frames(maze, random, count, part = 10_000) {
-  const values = new Float32Array(fields.length * Math.min(part, count));
+export function* sequences(maze, random, count, frames) {
+  const sequence = { start: new Float32Array(), frames: new Float32Array(6 * frames) };
   const source = rows(maze, random);
-  const action = source.next().value.action.slice();
-  for (let done = 0; done < count; done += part) {
-    const n = Math.min(part, count - done);
-    for (let f = 0; f < n; f++) {
-      const row = source.next().value;
-      values.set(row.observation, f * fields.length);
-      values.set(action, f * fields.length + 4);
-      action.set(row.action);
+  let row = source.next().value;
+  for (let n = 0; n < count; n++) {
+    sequence.start = startOf(maze.layout, row.observation);
+    for (let f = 0; f < frames; f++) {
+      sequence.frames.set(row.action, 6 * f + 4);
+      row = source.next().value;
+      sequence.frames.set(row.observation, 6 * f);
     }
-    yield values.subarray(0, n * fields.length);
+    yield sequence;
   }
 }

@@ -54,7 +54,8 @@ static df_status read_set(df_dataset *out, const char *folder, const char *set, 
     return df_fail(error, DF_IO, "%s holds neither %s_points.npy nor %s_values.npy", folder, set,
                    set);
   snprintf(offsets, sizeof offsets, "%s/%s_offsets.npy", folder, set);
-  return df_dataset_read(out, values, offsets, NULL, fields, 0, error);
+  return df_dataset_read(out, &(df_data_files){.values = values, .offsets = offsets}, fields, 0, 0,
+                         error);
 }
 
 static uint64_t hash_of(const df_dataset *d, int i) {
@@ -121,11 +122,10 @@ df_status evaluation_read(evaluation *e, df_error *error) {
     df_recipe recipe;
     status = df_recipe_read(&recipe, e->data_path, NULL, 0, error);
     if (status) return status;
-    status =
-        df_dataset_read(&train, recipe.train_values, recipe.train_offsets, NULL, fields, 0, error);
-    if (!status)
-      status = df_dataset_read(&e->valid_read, recipe.valid_values, recipe.valid_offsets, NULL,
-                               fields, 0, error);
+    recipe.train.conditions = recipe.valid.conditions = NULL; // of models that are refused
+    recipe.train.observations = recipe.valid.observations = NULL;
+    status = df_dataset_read(&train, &recipe.train, fields, 0, 0, error);
+    if (!status) status = df_dataset_read(&e->valid_read, &recipe.valid, fields, 0, 0, error);
     e->read_positions = has_positions(&recipe.config) && !recipe.positions;
     df_recipe_free(&recipe);
   } else {

@@ -507,7 +507,7 @@ static void write_text(const char *path, const char *text) {
 // says which way they turn.
 static void write_set(const char *folder, const char *name, int count, uint64_t seed) {
   enum { MOST = 80 };
-  static float values[MOST * 13 * 3], conditions[MOST * 13];
+  static float values[MOST * 13 * 3], conditions[MOST * 13], observations[MOST * 2];
   int32_t offsets[MOST + 1] = {0};
   char file[64], shape[64];
   for (int i = 0; i < count; i++) {
@@ -516,6 +516,8 @@ static void write_set(const char *folder, const char *name, int count, uint64_t 
     df_random_uniform(&at, 3, u);
     int n = 3 + (int)(u[0] * 11), way = u[1] < 0.5f ? -1 : 1;
     offsets[i + 1] = offsets[i] + n;
+    observations[2 * i] = (float)way;
+    observations[2 * i + 1] = 10 * (float)cos(6.2831853 * u[2]);
     for (int k = 0; k < n; k++) {
       float *v = values + (offsets[i] + k) * 3;
       double angle = 6.2831853 * u[2] + way * 0.7 * k;
@@ -532,6 +534,9 @@ static void write_set(const char *folder, const char *name, int count, uint64_t 
   snprintf(file, sizeof file, "%s_conditions.npy", name);
   snprintf(shape, sizeof shape, "%d, 1", (int)total);
   write_npy(folder, file, "<f4", shape, conditions, total * sizeof(float));
+  snprintf(file, sizeof file, "%s_observations.npy", name);
+  snprintf(shape, sizeof shape, "%d, 2", count);
+  write_npy(folder, file, "<f4", shape, observations, (size_t)count * 2 * sizeof(float));
   snprintf(file, sizeof file, "%s_offsets.npy", name);
   snprintf(shape, sizeof shape, "%d,", count + 1);
   write_npy(folder, file, "<i4", shape, offsets, (size_t)(count + 1) * sizeof(int32_t));
@@ -714,6 +719,11 @@ TEST(the_number_of_threads_does_not_change_a_bit) {
   "model.condition.fields=[\"way\"]", "data.train.conditions=train_conditions.npy",                \
       "data.valid.conditions=valid_conditions.npy"
 
+#define OBSERVATIONS                                                                               \
+  "model.observation.fields=[{\"name\": \"way\"}, {\"name\": \"cos\", \"std\": 7}]",               \
+      "model.denoiser.initial=encoded", "data.train.observations=train_observations.npy",          \
+      "data.valid.observations=valid_observations.npy"
+
 #define TRANSFORMER                                                                                \
   "model.denoiser={\"kind\": \"transformer\", \"network_size\": 16, \"layers\": 2, \"heads\": 2, " \
   "\"window\": 10}"
@@ -736,6 +746,8 @@ TEST(every_mode_and_option_lowers_the_held_out_loss) {
        {"training.mode=teacher-forcing", "model.diffusion.objective=eps",
         "model.denoiser.self_condition=true"}},
       {"conditions, no stop head", {CONDITIONS, "model.denoiser.stop_head=false"}},
+      {"an encoded observation", {OBSERVATIONS}},
+      {"an encoded observation, teacher forcing", {OBSERVATIONS, "training.mode=teacher-forcing"}},
       {"transformer", {TRANSFORMER, "model.denoiser.stop_head=true"}},
       {"transformer, teacher forcing", {TRANSFORMER, "training.mode=teacher-forcing"}},
       {"transformer that sees all, conditions",
@@ -921,6 +933,19 @@ TEST(a_recipe_that_makes_no_sense_says_where) {
     CHECK_CONTAINS(test_error.message, cases[i].says);
   }
   run k = {0};
+  DURING("%s", "an encoded start without observations");
+  CHECK_STATUS(train(&p, "run", &k,
+                     (const char *const[]){"model.denoiser.initial=encoded",
+                                           "model.denoiser.observation_size=2"},
+                     2),
+               DF_BAD_CONFIG);
+  CHECK_CONTAINS(test_error.message, "observations");
+  DURING("%s", "observations of another set");
+  CHECK_STATUS(
+      train(&p, "run", &k,
+            (const char *const[]){OBSERVATIONS, "data.train.observations=valid_observations.npy"},
+            5),
+      DF_BAD_SHAPE);
   DURING("%s", "conditions that are too short");
   CHECK_STATUS(
       train(&p, "run", &k,
@@ -945,16 +970,17 @@ TEST(data_that_is_not_finite_or_not_in_order_is_refused) {
   snprintf(offsets, sizeof offsets, "%s/o.npy", p.folder);
   float v[12] = {0};
   df_dataset data;
+  const df_data_files files = {.values = values, .offsets = offsets};
   write_npy(p.folder, "v.npy", "<f4", "4, 3", v, sizeof v);
   for (int i = 0; i < COUNT(bad); i++) {
     DURING("offsets %d", i);
     write_npy(p.folder, "o.npy", "<i4", "4,", bad[i], 4 * sizeof(int32_t));
-    CHECK_STATUS(df_dataset_read(&data, values, offsets, NULL, 3, 0, &test_error), DF_BAD_VALUE);
+    CHECK_STATUS(df_dataset_read(&data, &files, 3, 0, 0, &test_error), DF_BAD_VALUE);
     CHECK_CONTAINS(test_error.message, says[i]);
   }
   v[7] = NAN;
   write_npy(p.folder, "v.npy", "<f4", "4, 3", v, sizeof v);
-  CHECK_STATUS(df_dataset_read(&data, values, offsets, NULL, 3, 0, &test_error), DF_BAD_VALUE);
+  CHECK_STATUS(df_dataset_read(&data, &files, 3, 0, 0, &test_error), DF_BAD_VALUE);
   CHECK_CONTAINS(test_error.message, "frame 2, column 1");
   place_close(&p);
 }

@@ -85,20 +85,28 @@ out:
   return status;
 }
 
-df_status df_dataset_read(df_dataset *data, const char *values, const char *offsets,
-                          const char *conditions, int fields, int conditions_size,
-                          df_error *error) {
+df_status df_dataset_read(df_dataset *data, const df_data_files *files, int fields,
+                          int conditions_size, int observation_size, df_error *error) {
   int64_t total = 0, others = 0;
-  *data = (df_dataset){.fields = fields, .conditions_size = conditions ? conditions_size : 0};
-  df_status status = read_values(&data->values, &total, values, fields, error);
+  *data = (df_dataset){.fields = fields,
+                       .conditions_size = files->conditions ? conditions_size : 0,
+                       .observation_size = files->observations ? observation_size : 0};
+  df_status status = read_values(&data->values, &total, files->values, fields, error);
   if (!status && total >= INT32_MAX)
-    status = df_fail(error, DF_NOT_SUPPORTED, "%s: more than 2^31 frames", values);
-  if (!status) status = read_offsets(data, total, offsets, error);
-  if (!status && conditions) {
-    status = read_values(&data->conditions, &others, conditions, conditions_size, error);
+    status = df_fail(error, DF_NOT_SUPPORTED, "%s: more than 2^31 frames", files->values);
+  if (!status) status = read_offsets(data, total, files->offsets, error);
+  if (!status && files->conditions) {
+    status = read_values(&data->conditions, &others, files->conditions, conditions_size, error);
     if (!status && others != total)
-      status = df_fail(error, DF_BAD_SHAPE, "%s: %lld frames, but the values have %lld", conditions,
-                       (long long)others, (long long)total);
+      status = df_fail(error, DF_BAD_SHAPE, "%s: %lld frames, but the values have %lld",
+                       files->conditions, (long long)others, (long long)total);
+  }
+  if (!status && files->observations) {
+    status =
+        read_values(&data->observations, &others, files->observations, observation_size, error);
+    if (!status && others != data->count)
+      status = df_fail(error, DF_BAD_SHAPE, "%s: %lld observations, but there are %d sequences",
+                       files->observations, (long long)others, data->count);
   }
   if (status) df_dataset_free(data);
   return status;
@@ -108,6 +116,7 @@ void df_dataset_free(df_dataset *data) {
   df_free(data->offsets);
   df_free(data->values);
   df_free(data->conditions);
+  df_free(data->observations);
   *data = (df_dataset){0};
 }
 

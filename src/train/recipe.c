@@ -83,24 +83,26 @@ static const char *beside(df_recipe *recipe, const char *path) {
 }
 
 static df_status read_set(df_recipe *recipe, const df_json *data, const char *key,
-                          const char **values, const char **offsets, const char **conditions,
-                          df_error *error) {
+                          df_data_files *files, df_error *error) {
   const df_json *set = df_json_at(data, key);
   if (!set || set->kind != DF_JSON_OBJECT)
     return df_fail(error, DF_BAD_CONFIG,
                    "data.%s: expected {\"values\": \"....npy\", \"offsets\": \"....npy\"}", key);
   df_status status;
-  if ((status = df_json_only(set, KEYS("values", "offsets", "conditions"), error)) ||
-      (status = df_json_get_string(set, "values", values, error)) ||
-      (status = df_json_get_string(set, "offsets", offsets, error)) ||
-      (status = df_json_get_string(set, "conditions", conditions, error)))
+  if ((status =
+           df_json_only(set, KEYS("values", "offsets", "conditions", "observations"), error)) ||
+      (status = df_json_get_string(set, "values", &files->values, error)) ||
+      (status = df_json_get_string(set, "offsets", &files->offsets, error)) ||
+      (status = df_json_get_string(set, "conditions", &files->conditions, error)) ||
+      (status = df_json_get_string(set, "observations", &files->observations, error)))
     return status;
-  if (!*values || !*offsets)
+  if (!files->values || !files->offsets)
     return df_fail(error, DF_BAD_CONFIG, "data.%s.%s is missing", key,
-                   *values ? "offsets" : "values");
-  *values = beside(recipe, *values);
-  *offsets = beside(recipe, *offsets);
-  *conditions = beside(recipe, *conditions);
+                   files->values ? "offsets" : "values");
+  files->values = beside(recipe, files->values);
+  files->offsets = beside(recipe, files->offsets);
+  files->conditions = beside(recipe, files->conditions);
+  files->observations = beside(recipe, files->observations);
   return DF_OK;
 }
 
@@ -239,10 +241,8 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
                    "expected the objects \"data\", \"model\" and \"training\"; one is missing");
   if ((status = df_json_only(data, KEYS("train", "valid", "positions"), error)) ||
       (status = df_json_get_bool(data, "positions", &r->positions, error)) ||
-      (status = read_set(r, data, "train", &r->train_values, &r->train_offsets,
-                         &r->train_conditions, error)) ||
-      (status = read_set(r, data, "valid", &r->valid_values, &r->valid_offsets,
-                         &r->valid_conditions, error)))
+      (status = read_set(r, data, "train", &r->train, error)) ||
+      (status = read_set(r, data, "valid", &r->valid, error)))
     return status;
   char *text = df_recipe_config(r, NULL, NULL, NULL, error);
   if (!text) return DF_NO_MEMORY;
@@ -252,18 +252,19 @@ static df_status read_recipe(df_recipe *r, df_json *root, const char *const *cha
   if (r->positions && r->config.field_count < 2)
     return df_fail(error, DF_BAD_CONFIG, "data.positions: needs two fields, found %d",
                    r->config.field_count);
-  int E = r->config.network.condition_size;
-  if ((E > 0) != (r->train_conditions != NULL) || (E > 0) != (r->valid_conditions != NULL))
+  int E = r->config.network.condition_size, O = r->config.network.observation_size;
+  if ((E > 0) != (r->train.conditions != NULL) || (E > 0) != (r->valid.conditions != NULL))
     return df_fail(error, DF_BAD_CONFIG, "denoiser.condition_size is %d, so data.*.conditions %s",
                    E, E ? "are needed" : "have no use");
+  if ((O > 0) != (r->train.observations != NULL) || (O > 0) != (r->valid.observations != NULL))
+    return df_fail(error, DF_BAD_CONFIG,
+                   "denoiser.observation_size is %d, so data.*.observations %s", O,
+                   O ? "are needed" : "have no use");
   if (r->mode == DF_MODE_TEACHER_FORCING && df_network_sees_all(&r->config.network))
     return df_fail(
         error, DF_BAD_CONFIG,
         "training.mode: teacher forcing needs a causal network, in which a token does not "
         "see itself behind it");
-  if (r->config.network.initial == DF_INITIAL_ENCODED)
-    return df_fail(error, DF_NOT_SUPPORTED,
-                   "denoiser.initial: training from data files knows \"zero\" and \"learned\"");
 
   df_json_writer w = {0};
   put_hashed(&w, root);

@@ -27,8 +27,8 @@ extern const char *const df_train_mode_names[DF_MODES]; // "independent", "teach
 //   "name": "kanji",
 //   "data": {
 //     "train": {"values": "data/train_points.npy", "offsets": "data/train_offsets.npy"},
-//     "valid": {"values": ..., "offsets": ...}      "conditions" beside them if the model has any
-//   },
+//     "valid": {"values": ..., "offsets": ...}      "conditions" and "observations" beside them if the
+//   },                                              model has such
 //   "model": {                                      config.json without what training finds out:
 //     "denoiser": {...}, "diffusion": {...},        a field whose mean or std is not given gets
 //     "tokens": {...}, "sampling": {...}            that of the training data
@@ -43,16 +43,23 @@ extern const char *const df_train_mode_names[DF_MODES]; // "independent", "teach
 //     "log_every": 50, "valid_every": 500, "save_every": 1000, "dtype": "f16"  or "f32", "int8"
 //   }
 // }
+// .npy files of a set of sequences
+typedef struct df_data_files {
+  const char *values;       // (total, C), data units
+  const char *offsets;      // (sequences + 1): sequence i is frames offsets[i] .. offsets[i+1]-1
+  const char *conditions;   // (total, E per frame), or NULL
+  const char *observations; // (sequences, O), data units if the config names their fields, or NULL
+} df_data_files;
+
 typedef struct df_recipe {
   df_arena arena;
   const df_json *json, *model; // the whole recipe with its changes, and its object "model"
   const char *path, *folder, *name;
   char hash
       [17]; // of everything but training.steps, *_every and spaces: 64-bit FNV-1a in hexadecimal
-  const char *train_values, *train_offsets, *valid_values, *valid_offsets; // .npy
-  bool positions; // fields 0 and 1 of the files are movements, those of the model positions
-  const char *train_conditions, *valid_conditions; // .npy (total, E per frame) or NULL
-  df_config config;                                // without the statistics of the data
+  df_data_files train, valid;
+  bool positions;   // fields 0 and 1 of the files are movements, those of the model positions
+  df_config config; // without the statistics of the data
   df_train_mode mode;
   int steps, batch, shards, warmup;
   bool cosine; // the rate falls to rate_end by a cosine; else it is constant after the warm-up
@@ -81,16 +88,17 @@ void df_recipe_free(df_recipe *recipe);
 
 // Sequences of frames in memory: sequence i is frames offsets[i] .. offsets[i+1]-1.
 typedef struct df_dataset {
-  int count, fields, conditions_size; // sequences, C, E / frame_stack
+  int count, fields, conditions_size, observation_size; // sequences, C, E / frame_stack, O
   int32_t *offsets;
-  float *values;     // (total, C) data units
-  float *conditions; // (total, E / frame_stack) or NULL
+  float *values;       // (total, C) data units
+  float *conditions;   // (total, E / frame_stack) or NULL
+  float *observations; // (count, O) or NULL
 } df_dataset;
 
-// Reads .npy files: values (total, C), offsets (sequences + 1) from 0 to total, conditions (total, E)
-// or NULL. Every sequence has at least one frame, every value is finite.
-df_status df_dataset_read(df_dataset *data, const char *values, const char *offsets,
-                          const char *conditions, int fields, int conditions_size, df_error *error);
+// Every sequence has at least one frame, every value is finite. The sizes of conditions and observations are
+// looked at if there are such files.
+df_status df_dataset_read(df_dataset *data, const df_data_files *files, int fields,
+                          int conditions_size, int observation_size, df_error *error);
 void df_dataset_free(df_dataset *data);
 
 // Fields 0 and 1 from movements (dx, dy to a point from the one before) to positions, with the middle of the box

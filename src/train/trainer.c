@@ -50,12 +50,10 @@ static void scratch_free(df_scratch *s) {
 static df_status read_data(df_trainer *t, df_error *error) {
   const df_recipe *r = t->recipe;
   int C = r->config.field_count, fs = r->config.frame_stack;
-  int E = r->config.network.condition_size;
+  int E = r->config.network.condition_size, O = r->config.network.observation_size;
   df_status status;
-  if ((status = df_dataset_read(&t->train, r->train_values, r->train_offsets, r->train_conditions,
-                                C, E / fs, error)) ||
-      (status = df_dataset_read(&t->valid, r->valid_values, r->valid_offsets, r->valid_conditions,
-                                C, E / fs, error)))
+  if ((status = df_dataset_read(&t->train, &r->train, C, E / fs, O, error)) ||
+      (status = df_dataset_read(&t->valid, &r->valid, C, E / fs, O, error)))
     return status;
   if (r->positions) {
     df_dataset_to_positions(&t->train);
@@ -199,6 +197,8 @@ int df_trainer_fill(const df_trainer *t, df_loss *l, int b, int sequence, int st
   if (step >= 0) augment = df_augment_draw(r, sequence, step / t->order.batches);
   int T = df_encode_sequence(c, data, sequence, &augment, s->frames, s->tokens, E ? s->cond : NULL);
 
+  const int O = data->observation_size;
+  if (O) df_config_observe(c, data->observations + (size_t)sequence * O, l->observation + b * O);
   for (int i = 0; l->cond && i < T; i++)
     memcpy(l->cond[i] + b * E, s->cond + i * E, (size_t)E * sizeof(float));
   for (int i = 0; l->clean && i < T; i++)
