@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { WaypointController, routePolicy, straightPolicy } from '../controller.js';
 import { compileMaze, createMaze, loadMujoco } from '../environment.js';
 import { estimate, runEpisode, runEpisodes, summarize } from '../evaluate.js';
-import { frames, rows } from '../generate.js';
+import { rows, sequences, startFields } from '../generate.js';
 import { cellAt, isWall, layouts, normalizedScore, route, roundToCell } from '../layouts.js';
 import { MersenneTwister } from '../mersenne-twister.js';
 import { digitsAgree, referenceReturns } from '../references.js';
@@ -351,33 +351,33 @@ test('200,000 rows of the U-maze have the published means and spreads', async (t
   near(goals, 12459 / 5, 4 * 45); // counted in the published file
 });
 
-test('a frame pairs an action with the observation that it leads to', async (t) => {
+test('a sequence goes on from its start, and pairs an action with what it leads to', async (t) => {
   const umaze = await maze(t, 'umaze');
-  const parts = Array.from(frames(umaze, new MersenneTwister(4), 50, 20), (part) => [...part]);
-  assert.deepEqual(
-    parts.map(({ length }) => length / 6),
-    [20, 20, 10],
-  );
-  const flat = parts.flat();
   const source = rows(umaze, new MersenneTwister(4));
-  let action = [...source.next().value.action];
-  for (let f = 0; f < 50; f++) {
-    const row = source.next().value;
-    const expected = [...row.observation, ...action].map(Math.fround);
-    assert.deepEqual(flat.slice(f * 6, f * 6 + 6), expected);
-    action = [...row.action];
+  const copy = ({ observation, action }) => [[...observation], [...action]];
+  const all = Array.from({ length: 151 }, () => copy(source.next().value));
+  let at = 0;
+  for (const { start, frames } of sequences(umaze, new MersenneTwister(4), 3, 50)) {
+    assert.deepEqual([...start], [...all[at][0].map(Math.fround), 1, 0, 0]);
+    for (let f = 0; f < 50; f++, at++) {
+      const expected = [...all[at + 1][0], ...all[at][1]].map(Math.fround);
+      assert.deepEqual([...frames.subarray(f * 6, f * 6 + 6)], expected);
+    }
   }
+  assert.equal(at, 150);
 });
 
 test('the command writes what the trainer reads, the same for the same seed', async (t) => {
   const out = folder(t);
   const make = (to, ...more) =>
-    execFileSync('node', [script, 'umaze', '--out', join(out, to), '--rows', '3100', ...more]);
-  make('a', '--seed', '7', '--valid', '900');
-  make('b', '--seed', '7', '--valid', '900');
-  make('c', '--seed', '8', '--valid', '900');
+    execFileSync('node', [script, 'umaze', 'medium', '--out', join(out, to), ...more]);
+  const few = ['--rows', '3100', '--valid', '900', '--frames', '300'];
+  make('a', ...few, '--seed', '7');
+  make('b', ...few, '--seed', '7');
+  make('c', ...few, '--seed', '8');
+  make('d', ...few, '--seed', '7', '--form', 'states');
   const names = readdirSync(join(out, 'a')).sort();
-  const files = ['offsets', 'positions', 'states'].map((name) => `${name}.npy`);
+  const files = ['offsets', 'starts', 'values'].map((name) => `${name}.npy`);
   assert.deepEqual(
     names,
     ['train', 'valid'].flatMap((set) => files.map((f) => `${set}_${f}`)),
@@ -387,18 +387,33 @@ test('the command writes what the trainer reads, the same for the same seed', as
     assert.ok(a.equals(b), name);
     assert.equal(a.equals(c), name.includes('offsets'), name);
   }
-  const read = (name) => readNpy(readFileSync(join(out, 'a', name)));
-  const states = read('train_states.npy');
-  const positions = read('train_positions.npy');
-  assert.deepEqual([states.shape, positions.shape], ['3000, 6', '3000, 2']);
-  assert.deepEqual([...read('valid_offsets.npy').values], [0, 300, 600, 900]);
-  const umaze = await maze(t, 'umaze');
-  const [expected] = frames(umaze, new MersenneTwister([7, 0, 0]), 3000);
-  assert.deepEqual(states.values, expected);
+  const read = (to, name) => readNpy(readFileSync(join(out, to, name)));
+  const path = read('a', 'train_values.npy');
+  const states = read('d', 'train_values.npy');
+  const starts = read('a', 'train_starts.npy');
   assert.deepEqual(
-    [...positions.values],
-    [...expected].filter((_, k) => k % 6 < 2),
+    [path.shape, states.shape, starts.shape],
+    ['1500, 2', '6000, 6', `20, ${startFields.length}`],
   );
+  assert.deepEqual([...read('a', 'valid_offsets.npy').values], [0, 75, 150, 225, 300, 375, 450]);
+  assert.deepEqual([...read('d', 'valid_offsets.npy').values].at(-1), 1800);
+  let s = 0;
+  for (const [index, name] of ['umaze', 'medium'].entries())
+    for (const { start, frames } of sequences(
+      await maze(t, name),
+      new MersenneTwister([7, 0, index]),
+      10,
+      300,
+    )) {
+      assert.deepEqual(starts.values.slice(7 * s, 7 * s + 7), start);
+      assert.deepEqual(states.values.slice(1800 * s, 1800 * s + 1800), frames);
+      const every = Array.from({ length: 75 }, (_, k) => [
+        ...frames.slice(6 * (4 * k + 3), 6 * (4 * k + 3) + 2),
+      ]);
+      assert.deepEqual([...path.values.slice(150 * s, 150 * s + 150)], every.flat());
+      s++;
+    }
+  assert.equal(s, 20);
 });
 
 function readNpy(bytes) {
@@ -418,14 +433,14 @@ test('an interrupted command leaves no files, a wrong one says what it expects',
   const out = folder(t);
   const child = spawn('node', [script, 'umaze', '--rows', '50000000', '--out', out]);
   const ended = new Promise((resolve) => child.on('close', resolve));
-  while (!existsSync(join(out, 'train_states.npy.unfinished'))) await sleep(10);
+  while (!existsSync(join(out, 'train_values.npy.unfinished'))) await sleep(10);
   await sleep(100);
   child.kill('SIGINT');
   assert.equal(await ended, 130);
   assert.deepEqual(readdirSync(out), []);
   for (const args of [
     ['hall'],
-    ['umaze', 'large'],
+    ['umaze', '--form', 'video'],
     ['umaze', '--rows', 'many'],
     ['umaze', '--rows', '5'],
     ['umaze', '--fast'],
