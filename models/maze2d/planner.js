@@ -112,7 +112,13 @@ export class Planner {
     const { candidates, futures, scale, terms } = this.#options;
     const sampler = (this.#sampler ??= this.#makeSampler());
     sampler.restart(seed).observe(startOf(this.#layout, observation));
-    if (scale) sampler.guide({ terms: [...goalTerms(goal, via), ...terms], scale, futures });
+    // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
+    if (scale)
+      sampler.guide({
+        terms: [...goalTerms(goal, via), ...terms],
+        scale: scale * futures,
+        futures,
+      });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
