@@ -242,7 +242,7 @@ EXPORT(const char *, shift_name)(int i) {
 #define X(kind, field, name)                                                                       \
   if (!kind(*numbers++, name, &o->field)) return error.code;
 static int read_term(const double *numbers, df_guide_term *o) {
-  *o = (df_guide_term){.kind = -1, .weight = 1, .x = -1, .y = -1, .last = -1};
+  *o = (df_guide_term){.kind = -1, .weight = 1, .x = -1, .y = -1, .last = -1, .sequence = -1};
   TERM(X)
   return DF_OK;
 }
