@@ -277,8 +277,8 @@ static void renoise(df_sampler *s, int b, int t, int64_t m) {
   float scale;
   const int level = level_of(s, b, t, m, &scale);
   const bool noisy = t < s->W && df_sampler_level(s, b, t, m) > 0;
-  const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, (uint32_t)m,
-                           DF_RANDOM_FUTURE};
+  const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, t),
+                           (uint32_t)m, DF_RANDOM_FUTURE};
   if (noisy) df_random_normal(&place, more * D, g->noise);
   const float *x = at(g->plans[0], g->tokens[t].x, b), *x0 = at(g->plans[0], g->tokens[t].x0, b);
   const float clip = s->model->config.clip_noise;
@@ -405,8 +405,8 @@ static void move(const df_sampler *s, int b, int t, int64_t m, float *next) {
   double w = g->o.scale * pow(1 - (double)table->abar[from], g->o.level_power);
   if (g->o.clip > 0 && norm > g->o.clip) w *= g->o.clip / norm;
   if (by.sigma > 0) {
-    const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, (uint32_t)m,
-                             DF_RANDOM_STEP};
+    const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, t),
+                             (uint32_t)m, DF_RANDOM_STEP};
     df_random_normal(&place, D, s->noise);
   }
   // How far the clean estimate is shifted: by (1 - abar) / sqrt(abar), which the noise estimate follows.
@@ -439,7 +439,7 @@ df_status df_sampler_estimate(df_sampler *s, df_samples *samples, df_error *erro
   if (!g || g->o.objective)
     return df_fail(error, DF_WRONG_STATE, "the sampler %s",
                    g ? "has its objective" : "is not guided");
-  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
+  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "no row is left");
   df_status status = begin(s, error);
   if (!status) status = estimate(s, s->info.row, error);
   if (status) return status;

@@ -329,7 +329,7 @@ TEST(the_guided_plan_is_that_of_the_reference) {
         CHECK_OK(df_sampler_guide(s, &g, &test_error))) {
       for (int b = 0; b < B; b++) {
         CHECK_OK(df_sampler_observe(s, b, observation, &test_error));
-        CHECK_OK(df_sampler_set_latent(s, b, z0 + b * m.network.latent_size));
+        CHECK_OK(df_sampler_begin(s, b, 0, z0 + b * m.network.latent_size, &test_error));
         for (int t = 0; t < T; t++)
           CHECK_OK(df_sampler_set_noise(s, b, t, noise + (t * B + b) * X));
       }
@@ -460,10 +460,8 @@ TEST(guidance_is_changed_without_a_new_plan_and_in_the_middle) {
       df_samples k;
       const double J = a->objective[1];
       const size_t now = df_alloc_count();
-      df_guidance handed_over =
-          after; // its estimates are the caller's to add to: they do not count
-      CHECK_OK(df_sampler_guide(s, &handed_over, &test_error));
-      if (CHECK_OK(df_sampler_estimate(s, &k, &test_error))) k.gradient[0] += 100;
+      CHECK_OK(df_sampler_guide(s, &after, &test_error));
+      if (CHECK_OK(df_sampler_estimate(s, &k, &test_error))) k.gradient[0] += 100; // is forgotten
       CHECK_OK(df_sampler_guide(s, &after, &test_error));
       CHECK_OK(df_sampler_guide(fresh, &after, &test_error));
       CHECK_INT(df_alloc_count(), now);
