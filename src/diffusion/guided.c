@@ -376,13 +376,23 @@ static df_status go_back(df_sampler *s, int64_t m, df_error *error) {
   return df_plan_run_part(g->plans[0], s->B, true, error);
 }
 
-df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
+// J and its derivatives at the state before row m.
+static df_status look(df_sampler *s, int64_t m, df_error *error) {
   df_guided *g = s->guided;
   df_status status = g->estimated ? DF_OK : estimate(s, m, error);
   if (status) return status;
   g->estimated = false;
-  memcpy(g->objective, g->J, (size_t)s->B * sizeof *g->J);
   return go_back(s, m, error);
+}
+
+static void show_objective(df_sampler *s) {
+  memcpy(s->guided->objective, s->guided->J, (size_t)s->B * sizeof(double));
+}
+
+df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
+  df_status status = look(s, m, error);
+  show_objective(s);
+  return status;
 }
 
 const float *df_guided_gradient(const df_sampler *s, int b, int t) {
@@ -461,7 +471,7 @@ df_status df_guided_run(df_sampler *s, df_error *error) {
     return df_fail(error, DF_WRONG_STATE,
                    "the objective is the caller's: df_sampler_estimate comes before each step");
   df_status status = begin(s, error);
-  if (!status) status = df_guided_look(s, m, error);
+  if (!status) status = look(s, m, error);
   if (status) return status;
   for (int b = 0; b < s->B; b++)
     for (int t = 0; t < s->W; t++) {
@@ -473,6 +483,7 @@ df_status df_guided_run(df_sampler *s, df_error *error) {
           return df_fail(error, DF_BAD_VALUE, "row %lld, sequence %d, token %d: the token is %g",
                          (long long)m, b, t, (double)next[j]);
     }
+  show_objective(s);
   s->ran[m % s->R] = (int64_t)s->B * s->W * g->o.futures;
   s->info.batches++;
   for (int b = 0; b < s->B; b++)
