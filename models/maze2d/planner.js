@@ -59,7 +59,9 @@ const statesDefaults = { length: 16, interval: 16 };
  * @property {number} stride frames from point to point
  * @property {Point} start the observation
  * @property {Point} goal
+ * @property {Disc[]} discs to keep out of
  */
+/** @typedef {{ at: Point, size: number }} Disc */
 
 /** What a sampler is made with. */
 const fixed = /** @type {const} */ ([
@@ -133,36 +135,77 @@ export class Planner {
    * @param {Point[]} [call.via] points to pass before, in this order
    * @param {Float32Array} [call.rest] frames of the plan before that are left, to start from if the option warm says so
    * @param {number} [call.seed] the same seed gives the same plan
-   * @param {(row: Row) => void} [call.onRow] sees the plan condense, from the noise on
+   * @param {(row: Row) => void} [call.onRow] sees the plan condense, from the noise on; once more for each
+   *   way-point
    * @param {AbortSignal} [call.signal]
    * @returns {Promise<Plan>}
    */
-  async plan(observation, goal, { via = [], rest, seed = 0, onRow, signal } = {}) {
-    const { candidates, futures, scale, terms, warm } = this.#options;
-    const sampler = rest && warm ? this.#warmSampler() : (this.#sampler ??= this.#makeSampler());
-    sampler.restart(seed).observe(startOf(this.#layout, observation));
-    if (rest && warm) sampler.start(0, this.#carried(rest));
+  async plan(observation, goal, { via = [], rest, seed = 0, ...call } = {}) {
+    const { warm } = this.#options;
+    const targets = [...via, goal];
+    const states = this.#form === 'states';
+    let done = new Float32Array(); // the way through the way-points so far
+    let state = observation; // where it ends
+    /** @type {Path[]} */
+    let candidates;
+    /** @type {Path} */
+    let best;
+    for (let k = 0; ; k++) {
+      const carried = warm && targets.length === 1 ? rest : undefined;
+      const leg = { ...call, seed: seed + k * 2 ** 32 };
+      const frames = await this.#sample(state, targets[k], carried, leg);
+      const passed = targets.slice(0, k + 1);
+      candidates = frames.map((way) => this.#judge(join(done, way), observation, passed));
+      best = candidates.reduce((a, b) => (b.cost < a.cost ? b : a));
+      // Of states only the first are executed: what lies behind the first target is for later plans.
+      if (states || best.arrival === Infinity || k === via.length) break;
+      done = best.frames.slice(0, 2 * Math.max(best.arrival, 1) + 2);
+      state = endOf(done);
+    }
+    const [start, end] = [observation, goal].map((point) => Float64Array.from(point));
+    const { stride } = forms[this.#form];
+    return { candidates, best, stride, start, goal: end, discs: this.#discs };
+  }
+
+  /**
+   * One batch of futures.
+   * @param {Point} state where they begin
+   * @param {Point} target
+   * @param {Float32Array | undefined} carried frames to start from
+   * @param {{ seed: number, onRow?: (row: Row) => void, signal?: AbortSignal }} call
+   * @returns {Promise<Float32Array[]>} frames of each candidate
+   */
+  async #sample(state, target, carried, { seed, onRow, signal }) {
+    const { candidates, futures, scale, terms } = this.#options;
+    const sampler = carried ? this.#warmSampler() : (this.#sampler ??= this.#makeSampler());
+    sampler.restart(seed).observe(startOf(this.#layout, state));
+    if (carried) sampler.start(0, this.#carried(carried));
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
     if (scale)
-      sampler.guide({
-        terms: [...goalTerms(goal, via), ...terms],
-        scale: scale * futures,
-        futures,
-      });
+      sampler.guide({ terms: [...goalTerms(target), ...terms], scale: scale * futures, futures });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
     }
     const row = await sampler.run({ signal });
-    const { stride } = forms[this.#form];
     const size = row.columns * row.frameStack * row.fields;
-    const paths = Array.from({ length: candidates }, (_, i) => {
-      const frames = row.tokens.slice(i * size, (i + 1) * size);
-      return judge(frames, row.fields, stride, observation, [...via, goal], terms);
-    });
-    const best = paths.reduce((a, b) => (b.cost < a.cost ? b : a));
-    const copy = (/** @type {Point} */ point) => Float64Array.from(point);
-    return { candidates: paths, best, stride, start: copy(observation), goal: copy(goal) };
+    return Array.from({ length: candidates }, (_, i) => row.tokens.slice(i * size, (i + 1) * size));
+  }
+
+  /** @param {Float32Array} frames @param {Point} start @param {Point[]} targets */
+  #judge(frames, start, targets) {
+    return judge(
+      frames,
+      this.model.fields.length,
+      forms[this.#form].stride,
+      start,
+      targets,
+      this.#discs,
+    );
+  }
+
+  get #discs() {
+    return this.#options.terms.filter(({ kind }) => kind === 'disc').map(discOf);
   }
 
   /** @param {Partial<SamplerOptions>} [more] */
@@ -201,22 +244,35 @@ export class Planner {
   }
 }
 
-/** @param {Point} goal @param {Point[]} [via] @returns {Term[]} */
-export function goalTerms(goal, via = []) {
-  /** @param {Point} point */
-  const place = (point) => ({ x: 'x', y: 'y', at: pair(point) });
-  const reach = { size: 0.2, softness: 0.5 };
+/** What draws a plan to a point. @param {Point} goal @returns {Term[]} */
+export function goalTerms(goal) {
+  const place = { x: 'x', y: 'y', at: pair(goal) };
   return [
-    ...[...via, goal].map((point, k) => {
-      const kind = k ? /** @type {const} */ ('then') : /** @type {const} */ ('reach');
-      return { kind, ...place(point), ...reach };
-    }),
-    { kind: 'at', ...place(goal), size: 0.5, weight: 0.5 },
+    { kind: 'reach', ...place, size: 0.2, softness: 0.5 },
+    { kind: 'at', ...place, size: 0.5, weight: 0.5 },
   ];
+}
+
+/** @param {Float32Array} a @param {Float32Array} b */
+function join(a, b) {
+  const both = new Float32Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
+}
+
+/** Where a path ends, and how fast. @param {Float32Array} points two or more */
+function endOf(points) {
+  const [x0, y0, x, y] = points.subarray(points.length - 4);
+  const seconds = forms.path.stride / 100;
+  return [x, y, (x - x0) / seconds, (y - y0) / seconds];
 }
 
 /** @param {Point} point @returns {[number, number]} */
 const pair = (point) => [point[0], point[1]];
+
+/** @param {Term} term @returns {Disc} */
+const discOf = ({ at, size }) => ({ at: /** @type {Point} */ (at), size: Number(size) });
 
 /** How close to the goal a path has to come to be there: well inside of what is rewarded. */
 const close = 0.3;
@@ -230,13 +286,12 @@ const hardest = 0.0035;
  * @param {number} stride
  * @param {Point} start
  * @param {Point[]} targets to be passed in this order; the last one is the goal
- * @param {Term[]} terms whose discs are kept out of
+ * @param {Disc[]} discs
  * @returns {Path}
  */
-function judge(frames, fields, stride, start, targets, terms) {
+function judge(frames, fields, stride, start, targets, discs) {
   const n = frames.length / fields;
   const points = new Float32Array(2 * n);
-  const discs = terms.filter(({ kind }) => kind === 'disc');
   const goal = targets[targets.length - 1];
   let passed = 0;
   let nearest = Infinity; // to the next target
@@ -255,8 +310,7 @@ function judge(frames, fields, stride, start, targets, terms) {
       wrong += Math.max(0, distance(at, last) - fastest * stride);
       const bend = Math.hypot(at[0] - 2 * last[0] + before[0], at[1] - 2 * last[1] + before[1]);
       if (i > 1) wrong += Math.max(0, bend - hardest * stride * stride);
-      for (const { at: centre = [0, 0], size } of discs)
-        wrong += Math.max(0, Number(size) - distance(at, /** @type {Point} */ (centre)));
+      for (const disc of discs) wrong += Math.max(0, disc.size - distance(at, disc.at));
     }
     if (arrival === Infinity) {
       const d = distance(at, targets[passed]);
@@ -339,7 +393,7 @@ export class Tracker {
 
   /** @param {Point} at x, y, vx, vy */
   act(at) {
-    const { best, goal } = this.plan;
+    const { best, goal, discs } = this.plan;
     /** @param {number} i */
     const point = (i) => best.points.subarray(2 * i, 2 * i + 2);
     // The nearest point, not going back.
@@ -351,12 +405,24 @@ export class Tracker {
     let ahead = nearest;
     for (let way = 0; ahead < this.#end && way < lookahead; ahead++)
       way += distance(point(ahead), point(ahead + 1));
+    // Not straight through what the path goes around.
+    const blocked = () =>
+      discs.some((disc) => distanceToWay(disc.at, at, point(ahead)) < disc.size);
+    while (ahead > nearest + 1 && blocked()) ahead--;
     const there = ahead >= this.#end && best.arrival < Infinity;
     const target = there ? goal : point(ahead);
     for (let k = 0; k < 2; k++)
       this.#action[k] = clip(10 * (target[k] - at[k]) - (there ? 1.5 : 1) * at[k + 2], 1);
     return this.#action;
   }
+}
+
+/** From a point to the nearest one between two others. @param {Point} p @param {Point} a @param {Point} b */
+function distanceToWay(p, a, b) {
+  const [x, y] = [b[0] - a[0], b[1] - a[1]];
+  const share = ((p[0] - a[0]) * x + (p[1] - a[1]) * y) / (x * x + y * y || 1);
+  const at = Math.min(Math.max(share, 0), 1);
+  return distance(p, [a[0] + at * x, a[1] + at * y]);
 }
 
 /**
