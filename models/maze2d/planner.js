@@ -68,13 +68,24 @@ export class Planner {
     this.#options = { ...defaults, ...options };
   }
 
+  /** Other options from the next plan on. Not while one is made. @param {PlannerOptions} options */
+  set(options) {
+    const before = this.#options;
+    const now = (this.#options = { ...before, ...options });
+    // A sampler can be guided in another way, but not made anew, and guidance cannot be taken off.
+    /** @type {(keyof PlannerOptions)[]} */
+    const fixed = ['length', 'candidates', 'schedule', 'steps', 'uncertainty'];
+    const isOther = fixed.some((key) => now[key] !== before[key]);
+    if (isOther || !now.scale !== !before.scale) this.dispose();
+  }
+
   /**
    * A new plan.
    * @param {Point} observation x, y, vx, vy
    * @param {Point} goal
    * @param {object} [call]
    * @param {number} [call.seed] the same seed gives the same plan
-   * @param {(row: Row) => void} [call.onRow] sees the plan condense
+   * @param {(row: Row) => void} [call.onRow] sees the plan condense, the noise first
    * @param {AbortSignal} [call.signal]
    * @returns {Promise<Plan>}
    */
@@ -90,7 +101,10 @@ export class Planner {
     }));
     sampler.restart(seed).observe(startOf(this.#layout, observation));
     if (scale) sampler.guide({ terms: [...goalTerms(goal), ...terms], scale, futures });
-    if (onRow) for await (const row of sampler.iterate({ signal })) onRow(row);
+    if (onRow) {
+      onRow(await sampler.state());
+      for await (const row of sampler.iterate({ signal })) onRow(row);
+    }
     const row = await sampler.run({ signal });
     const { stride } = formOf(this.model);
     const size = row.columns * row.frameStack * row.fields;
