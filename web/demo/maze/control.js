@@ -29,6 +29,8 @@ export const defaults = {
 const astray = 0.5;
 /** But not before so many steps with a plan. */
 const patience = 10;
+/** Speed of a push: beyond it the environment cuts velocities. */
+const fastest = 5;
 /** So close to a way-point it is passed. */
 const passing = 0.45;
 
@@ -55,6 +57,7 @@ export class Control {
   #events;
   /** @type {Tracker | null} */ #tracker = null;
   #since = 0; // steps since the last plan was made
+  #hand = { vx: 0, vy: 0, steps: 0 }; // of a push: for so many steps
   #isNew = true; // the task: the next plan is followed, whatever the one before is worth
   #plans = 0;
   /** @type {AbortController | null} */ #abort = null;
@@ -104,6 +107,7 @@ export class Control {
     this.reached = Infinity;
     this.times = [];
     this.trail = [];
+    this.#hand.steps = 0;
     this.#isNew = true;
   }
 
@@ -120,10 +124,15 @@ export class Control {
     maze?.set([x, y], [vx, vy]);
   }
 
-  /** A push: changes the velocity at once. */
-  push(vx, vy) {
-    const [x, y, ux, uy] = this.observation;
-    this.place([x, y, ux + vx, uy + vy]);
+  /**
+   * A push: a hand moves the ball so far, as fast as a ball may be, unless there is a wall; and lets go.
+   * @param {Point} way  dx, dy
+   */
+  push([dx, dy]) {
+    const length = Math.hypot(dx, dy);
+    if (!length) return;
+    const steps = Math.ceil((100 * length) / fastest);
+    this.#hand = { vx: (fastest * dx) / length, vy: (fastest * dy) / length, steps };
   }
 
   /** Whether a plan is being made. */
@@ -196,11 +205,18 @@ export class Control {
   /** A hundredth of a second with the ball. Begins the next plan when it is time. */
   step() {
     if (!this.maze || !this.#tracker) throw new Error('step: expected a ball and a plan');
-    const at = this.maze.step(this.#tracker.act(this.maze.observation));
+    const { maze } = this;
+    let action = this.#tracker.act(maze.observation);
+    if (this.#hand.steps-- > 0) {
+      const [x, y] = maze.observation;
+      maze.set([x, y], [this.#hand.vx, this.#hand.vy]);
+      action = [0, 0];
+    }
+    const at = maze.step(action);
     this.observation.set(at);
     this.steps++;
     this.#since++;
-    const { touching } = this.maze;
+    const { touching } = maze;
     if (touching) this.contacts++;
     this.trail.push(at[0], at[1], Number(touching));
     if (this.via.length && distance(at, this.via[0]) < passing) this.via = this.via.slice(1);

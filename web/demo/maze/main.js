@@ -33,8 +33,8 @@ const $ = (id) => document.getElementById(id);
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 const seconds = (steps) => `${(steps / 100).toFixed(2)} s`;
 
-/** Velocity that a push gives, for every cell of its arrow; and at most. */
-const push = { perCell: 4, most: 6 };
+/** Cells: how far the ball can be pushed, and is by the button. */
+const pushes = { longest: 3, button: 1.6 };
 /** Steps at the goal after which the ball may rest. */
 const idle = 1500;
 
@@ -48,7 +48,7 @@ let control = null;
 let shown = null;
 let making = null;
 let running = false;
-let pushed = false; // since the last plan was made
+let pushed = -Infinity; // step of the last push
 let tool = 'goal';
 let selected = -1; // token under the pointer
 let arrow = null; // a push that is aimed: from, to
@@ -80,6 +80,7 @@ function draw() {
     ball: control?.observation ?? state.start,
     discs: drawn ? [...state.discs, drawn] : state.discs,
     via: state.via,
+    passed: control ? state.via.length - control.via.length : 0,
     trail: control?.trail,
     ...{ arrow, cross, selected },
   };
@@ -127,7 +128,7 @@ function verdict() {
   if (!control) return '';
   const { reached, steps } = control;
   if (running) {
-    if (pushed) return 'Pushed off its path.';
+    if (steps < pushed + 80) return 'Pushed off its path.';
     if (reached < Infinity) return `There after ${seconds(reached)}. It stays until you push it.`;
     return steps > layout().steps ? 'Still on its way.' : 'On its way.';
   }
@@ -199,7 +200,6 @@ const events = {
     making = null;
     // Begun while the ball ran, done after it was held.
     if (!running && player.runs[0] !== shown) player.load([shown], { position: 1, playing: false });
-    pushed = false;
     showEngine();
     if (!running && still.matches) player.seek(1);
     player.dirty = true;
@@ -242,6 +242,7 @@ function planSoon() {
 /** A new task. With a start the ball is put there; else it goes on from where it is. */
 function begin({ start = undefined } = {}) {
   control?.begin({ start, goal: state.goal, via: state.via });
+  pushed = -Infinity;
   if (start) player.dirty = true;
 }
 
@@ -362,18 +363,24 @@ async function runUnseen() {
   $('status').textContent = verdict();
 }
 
-async function pushBall([dx, dy]) {
+async function pushBall(way) {
   if (!(await getBall())) return;
-  const strength = Math.hypot(dx, dy);
-  const part = Math.min(1, push.most / strength);
-  control.push(dx * part, dy * part);
-  pushed = true;
+  control.push(way);
+  pushed = control.steps;
   if (!running) run();
 }
 
+/** In a random direction in which there is room. */
 function pushAnyhow() {
-  const angle = 2 * Math.PI * Math.random();
-  pushBall([5 * Math.cos(angle), 5 * Math.sin(angle)]);
+  const [x, y] = control.observation;
+  let way;
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const angle = 2 * Math.PI * Math.random();
+    way = [pushes.button * Math.cos(angle), pushes.button * Math.sin(angle)];
+    const target = [x + 0.6 * way[0], y + 0.6 * way[1]];
+    if (Math.hypot(...place(layout(), target).map((value, k) => value - target[k])) < 0.15) break;
+  }
+  pushBall(way);
 }
 
 function reset() {
@@ -412,11 +419,19 @@ function showHandles() {
   };
   const rolling = {
     grab: () => (arrow = [[...control.observation], [...control.observation]]),
-    move: (point) => (arrow = [control.observation, point]),
+    move(point) {
+      const [x, y] = control.observation;
+      const length = Math.hypot(point[0] - x, point[1] - y);
+      const part = Math.min(1, pushes.longest / length);
+      arrow = [
+        [x, y],
+        [x + part * (point[0] - x), y + part * (point[1] - y)],
+      ];
+    },
     drop() {
       const [[x, y], [u, v]] = arrow ?? [control.observation, control.observation];
       arrow = null;
-      pushBall([push.perCell * (u - x), push.perCell * (v - y)]);
+      pushBall([u - x, v - y]);
     },
     tap: () => (arrow = null),
   };
@@ -549,7 +564,11 @@ function saveState() {
 const words = {
   scale: (value) => (value ? String(value) : 'none'),
   uncertainty: (value, { steps }) =>
-    value <= 0 ? 'full sequence' : value >= steps ? 'one by one' : `pyramid, ${value}`,
+    value <= 0
+      ? 'none'
+      : value >= steps
+        ? 'one by one'
+        : `${value} ${value === 1 ? 'row' : 'rows'}`,
   interval: (value) => seconds(value),
 };
 

@@ -13,6 +13,7 @@ import { bounds, edges } from './geometry.js';
  * @property {ArrayLike<number>} [start]  an open circle
  * @property {number[][]} [discs]  obstacles: x, y, radius
  * @property {number[][]} [via]  way-points
+ * @property {number} [passed]  how many of them the ball has passed
  * @property {import('./condensation.js').Condensation | null} [condensation]
  * @property {number} [position]  its row, need not be whole
  * @property {number} [faint]  opacity of the condensation
@@ -70,11 +71,13 @@ export class MapView {
     this.#floor();
     if (scene.goal) this.#goal(scene.goal);
     for (const disc of scene.discs ?? []) this.#disc(disc);
-    if (scene.plan) this.#plan(scene.plan);
+    if (scene.plan) this.#plan(scene.plan, { from: scene.ball });
     if (scene.condensation?.last >= 0) this.#condensation(scene);
     for (const attempt of scene.attempts ?? []) this.#attempt(attempt);
     if (scene.trail?.length) this.#trail(scene.trail);
-    scene.via?.forEach((point, k) => this.#waypoint(point, scene.via.length > 1 ? k + 1 : 0));
+    scene.via?.forEach((point, k) => {
+      this.#waypoint(point, scene.via.length > 1 ? k + 1 : 0, k < scene.passed);
+    });
     if (scene.start) this.#ring(scene.start);
     if (scene.ball) this.#ball(scene.ball);
     if (scene.arrow) this.#arrow(...scene.arrow);
@@ -150,9 +153,9 @@ export class MapView {
     ctx.restore();
   }
 
-  #waypoint([x, y], number) {
+  #waypoint([x, y], number, isPassed) {
     const { ctx } = this;
-    ctx.globalAlpha = 1;
+    ctx.globalAlpha = isPassed ? 0.45 : 1;
     const r = Math.max(0.16, this.#px(9));
     ctx.beginPath();
     ctx.moveTo(x - r, y);
@@ -193,13 +196,13 @@ export class MapView {
     for (let i = from; i < to; i++) ctx.lineTo(points[2 * i], points[2 * i + 1]);
   }
 
-  /** The candidates up to their arrival, the chosen one last and in colour. */
-  #plan({ candidates, best, start }, strength = 1) {
+  /** The candidates up to their arrival, the chosen one last and in colour: from the ball on, if it is given. */
+  #plan({ candidates, best, start }, { strength = 1, from = null } = {}) {
     const { ctx } = this;
     const end = ({ points, arrival }) => Math.min(arrival + 1, points.length / 2);
     ctx.strokeStyle = colours.wash;
     ctx.lineWidth = this.#px(1.2);
-    ctx.globalAlpha = 0.4 * strength;
+    ctx.globalAlpha = (from ? 0.28 : 0.45) * strength;
     for (const path of candidates) {
       if (path === best) continue;
       this.#path(path.points, 0, end(path), start);
@@ -208,7 +211,8 @@ export class MapView {
     ctx.strokeStyle = colours.accent;
     ctx.lineWidth = this.#px(2.5);
     ctx.globalAlpha = strength;
-    this.#path(best.points, 0, end(best), start);
+    const first = from ? nearest(best.points, end(best), from) : 0;
+    this.#path(best.points, first, end(best), from ? null : start);
     ctx.stroke();
   }
 
@@ -219,25 +223,28 @@ export class MapView {
     const { points, perToken, batch } = now;
     // In the last row what was thought turns into the plan.
     const settled = plan ? Math.max(0, Math.min(1, position - (planned - 1))) : 0;
-    if (settled) this.#plan(plan, settled);
+    if (settled) this.#plan(plan, { strength: settled });
     const rest = (1 - settled) * faint;
     if (now.hasEstimate) {
       ctx.strokeStyle = colours.accent;
       ctx.lineWidth = this.#px(1);
-      ctx.globalAlpha = 0.3 * rest;
+      ctx.globalAlpha = 0.4 * rest;
+      // Tokens that wait at pure noise have no estimate yet.
+      const waiting = now.levels.findIndex((level) => level >= 1);
+      const end = waiting < 0 ? points : Math.min(points, waiting * perToken);
       for (let b = 0; b < batch; b++) {
-        this.#path(now.estimate.subarray(2 * b * points), 0, points, plan?.start);
+        this.#path(now.estimate.subarray(2 * b * points), 0, end, plan?.start);
         ctx.stroke();
       }
     }
     ctx.fillStyle = colours.ink;
-    const side = this.#px(2);
+    const side = this.#px(2.2);
     const tokens = points / perToken;
     for (let k = 0; k < batch * points; k++) {
       const token = Math.floor(k / perToken) % tokens;
       const level = now.levels[Math.floor(k / perToken)];
       const chosen = token === selected;
-      ctx.globalAlpha = chosen ? 1 : (0.22 + 0.5 * (1 - level)) * rest;
+      ctx.globalAlpha = chosen ? 1 : (0.4 + 0.35 * (1 - level)) * rest;
       const size = chosen ? 1.6 * side : side;
       ctx.fillRect(now.tokens[2 * k] - size / 2, now.tokens[2 * k + 1] - size / 2, size, size);
     }
@@ -327,4 +334,15 @@ export class MapView {
     }
     ctx.stroke();
   }
+}
+
+/** The point of a path that is nearest to a place, of the first n. */
+function nearest(points, n, [x, y]) {
+  let best = 0;
+  let least = Infinity;
+  for (let i = 0; i < n; i++) {
+    const d = Math.hypot(points[2 * i] - x, points[2 * i + 1] - y);
+    if (d < least) [best, least] = [i, d];
+  }
+  return best;
 }
