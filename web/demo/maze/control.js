@@ -153,9 +153,10 @@ export class Control {
     this.#abort?.abort();
     const abort = (this.#abort = new AbortController());
     const before = this.#last;
+    const task = { observation: this.observation.slice(), goal: this.goal, via: this.via };
     const made = (async () => {
       await before.catch(() => {});
-      return abort.signal.aborted ? null : this.#make(abort.signal);
+      return abort.signal.aborted ? null : this.#make(task, abort.signal);
     })().finally(() => {
       if (this.#abort === abort) this.#abort = null;
     });
@@ -163,19 +164,19 @@ export class Control {
     return made;
   }
 
-  async #make(signal) {
+  async #make({ observation, goal, via }, signal) {
     const { onStart, onRow, onPlan } = this.#events;
     const { seed, terms, discs } = this.#options;
-    const wishes = { discs, via: this.via };
+    const wishes = { discs, via };
     const began = performance.now();
     this.#planner.set({
       ...plannerPart(this.#options),
-      terms: [...terms, ...wishTerms(wishes, this.goal)],
+      terms: [...terms, ...wishTerms(wishes, goal)],
     });
     onStart?.();
     let plan;
     try {
-      plan = await this.#planner.plan(this.observation.slice(), this.goal, {
+      plan = await this.#planner.plan(observation, goal, {
         ...{ seed: seed + this.#plans, onRow, signal },
       });
     } catch (error) {

@@ -54,13 +54,14 @@ function judge(path, { goal, stride }, { discs, via }) {
   let { arrival, cost } = path;
   let passed = 0;
   let nearest = Infinity; // to the next way-point
-  let at = 0;
-  for (; at < n && passed < via.length; at++) {
-    const d = distance(points.subarray(2 * at, 2 * at + 2), via[passed]);
+  let at = 0; // point that passes the last one
+  for (let i = 0; i < n && passed < via.length; i++) {
+    const d = distance(points.subarray(2 * i, 2 * i + 2), via[passed]);
     nearest = Math.min(nearest, d);
     if (d >= close) continue;
     passed++;
     nearest = Infinity;
+    at = i;
   }
   if (passed < via.length) {
     arrival = Infinity;
