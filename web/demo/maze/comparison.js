@@ -8,8 +8,8 @@ import { choose, wishTerms } from './wishes.js';
 
 const variants = [
   { name: 'Not guided', options: { scale: 0 } },
-  { name: 'Guided, 1 future', options: { futures: 1 } },
-  { name: 'Guided, 16 futures', options: { futures: 16 } },
+  { name: '1 future', options: { futures: 1 } },
+  { name: '16 futures', options: { futures: 16 } },
 ];
 
 export class Comparison {
@@ -73,7 +73,7 @@ export class Comparison {
         view.draw(scene);
         const arriving = plan.candidates.filter(({ arrival }) => arrival < Infinity).length;
         const ms = Math.round(performance.now() - began);
-        caption.textContent = `${arriving} of ${plan.candidates.length} arrive · ${ms} ms`;
+        caption.textContent = `${arriving} of ${plan.candidates.length} arrive\n${ms} ms`;
       } finally {
         planner.dispose();
       }

@@ -133,7 +133,7 @@ function verdict() {
     return steps > layout().steps ? 'Still on its way.' : 'On its way.';
   }
   if (reached < Infinity) return `There after ${seconds(reached)}.`;
-  if (steps) return 'Held.';
+  if (steps) return 'Paused.';
   const plan = player.runs[0]?.plan;
   if (!plan || !player.ended) return 'Condensing out of noise.';
   const { candidates, best } = plan;
@@ -233,10 +233,13 @@ const summaryOf = ({ candidates }) => {
 };
 
 let waiting = 0;
-/** While something is dragged: once the hand rests. */
+/** While something is dragged: once the hand rests. At rest the first plan again, so that seeds compare. */
 function planSoon() {
   clearTimeout(waiting);
-  waiting = setTimeout(plan, 120);
+  waiting = setTimeout(() => {
+    if (!running) begin();
+    plan();
+  }, 120);
 }
 
 /** A new task. With a start the ball is put there; else it goes on from where it is. */
@@ -276,13 +279,13 @@ async function getBall() {
     }
     const mujoco = await physics;
     const maze = await createMaze(mine.layout.name, { load: () => mujoco });
+    showEngine();
     if (mine !== control) {
       maze.dispose();
       return false;
     }
     mine.attach(maze);
     say('');
-    showEngine();
     return true;
   } catch (error) {
     physics = null;
@@ -465,7 +468,11 @@ function showHandles() {
       at: state.goal,
       radius: sizes.goal,
       label: `Goal, ${at(state.goal)}`,
-      move: drag((point) => (state.goal = place(layout(), point))),
+      move: drag((point) => {
+        state.goal = place(layout(), point);
+        begin();
+        planSoon();
+      }),
       drop: changed,
       tap() {},
     },
@@ -697,6 +704,16 @@ function toMap(value) {
 
 const comparison = new Comparison($('trio'), $('variant'));
 
+/** At first when it comes into sight. */
+function watchComparison() {
+  const watch = new IntersectionObserver(([entry]) => {
+    if (!entry.isIntersecting) return;
+    watch.disconnect();
+    if (!$('compare').disabled) compare();
+  });
+  watch.observe($('trio'));
+}
+
 async function compare() {
   $('compare').disabled = true;
   try {
@@ -767,6 +784,7 @@ async function boot() {
   say('', { aloud: true });
   showEngine();
   openMaze();
+  watchComparison();
 }
 
 startTheme($('theme'), () => {

@@ -64,7 +64,9 @@ export class MapView {
     const { ctx, canvas, bounds } = this;
     const scale = canvas.width / bounds.width; // pixels to a cell
     this.scale = scale;
-    this.line = Math.max(1, canvas.width / Math.max(1, canvas.clientWidth)); // a pixel of the page
+    // A pixel of the page; less in small maps, or their lines would run into each other.
+    const { clientWidth } = canvas;
+    this.line = (canvas.width / Math.max(1, clientWidth)) * Math.min(1, 0.4 + clientWidth / 550);
     // From here on coordinates are those of the maze: x down, y to the right.
     ctx.setTransform(0, scale, scale, 0, -bounds.y * scale, -bounds.x * scale);
     ctx.lineCap = ctx.lineJoin = 'round';
@@ -238,7 +240,7 @@ export class MapView {
       }
     }
     ctx.fillStyle = colours.ink;
-    const side = this.#px(2.2);
+    const side = this.#px(1.9);
     const tokens = points / perToken;
     for (let k = 0; k < batch * points; k++) {
       const token = Math.floor(k / perToken) % tokens;
