@@ -20,20 +20,25 @@ import { distance, sizes } from './layouts.js';
  * @property {'full-sequence' | 'pyramid' | 'autoregressive'} [schedule]
  * @property {number} [steps] denoising steps of a token
  * @property {number} [uncertainty] of a pyramid
+ * @property {number} [interval] frames from plan to plan
  * @property {Term[]} [terms] further objectives, such as obstacles
  */
 
 /** @type {Required<PlannerOptions>} */
 export const defaults = {
-  length: 16,
+  length: 12,
   candidates: 8,
   futures: 1,
-  scale: 1,
+  scale: 3,
+  interval: 64,
   schedule: 'full-sequence',
   steps: 10,
   uncertainty: 1,
   terms: [],
 };
+
+/** What is different for models of states. @type {PlannerOptions} */
+const statesDefaults = { length: 16, interval: 16 };
 
 /**
  * @typedef {object} Path
@@ -53,30 +58,43 @@ export const defaults = {
  * @property {Point} goal
  */
 
+/** What a sampler is made with. */
+const fixed = /** @type {const} */ (['length', 'candidates', 'schedule', 'steps', 'uncertainty']);
+
 export class Planner {
   /** @readonly */
   model;
   #layout;
+  /** @type {'path' | 'states'} */
+  #form;
   #options;
   /** @type {Sampler | undefined} */
   #sampler;
 
-  /** @param {Model} model of `path` or `states`; stays the caller's @param {Layout} layout @param {PlannerOptions} [options] */
+  /** @param {Model} model of paths or states; stays the caller's @param {Layout} layout @param {PlannerOptions} [options] */
   constructor(model, layout, options) {
     this.model = model;
     this.#layout = layout;
-    this.#options = { ...defaults, ...options };
+    this.#form = model.fields.length === statesFields ? 'states' : 'path';
+    this.#options = { ...defaults, ...(this.#form === 'states' && statesDefaults), ...options };
   }
 
-  /** Other options from the next plan on. Not while one is made. @param {PlannerOptions} options */
+  get options() {
+    return this.#options;
+  }
+
+  /** From the next plan on; not while one is made. @param {PlannerOptions} options */
   set(options) {
     const before = this.#options;
-    const now = (this.#options = { ...before, ...options });
-    // A sampler can be guided in another way, but not made anew, and guidance cannot be taken off.
-    /** @type {(keyof PlannerOptions)[]} */
-    const fixed = ['length', 'candidates', 'schedule', 'steps', 'uncertainty'];
-    const isOther = fixed.some((key) => now[key] !== before[key]);
-    if (isOther || !now.scale !== !before.scale) this.dispose();
+    this.#options = { ...before, ...options };
+    // A sampler takes other guidance, but no other sizes, and it cannot do without guidance again.
+    const kept = fixed.every((key) => this.#options[key] === before[key]);
+    if (!kept || !this.#options.scale !== !before.scale) this.dispose();
+  }
+
+  /** @param {Plan} plan @returns {Follower} */
+  follow(plan) {
+    return this.#form === 'states' ? new Executor(plan) : new Tracker(plan);
   }
 
   /**
@@ -84,60 +102,61 @@ export class Planner {
    * @param {Point} observation x, y, vx, vy
    * @param {Point} goal
    * @param {object} [call]
+   * @param {Point[]} [call.via] points to pass before, in this order
    * @param {number} [call.seed] the same seed gives the same plan
-   * @param {(row: Row) => void} [call.onRow] sees the plan condense, the noise first
+   * @param {(row: Row) => void} [call.onRow] sees the plan condense, from the noise on
    * @param {AbortSignal} [call.signal]
    * @returns {Promise<Plan>}
    */
-  async plan(observation, goal, { seed = 0, onRow, signal } = {}) {
-    const { length, candidates, futures, scale, schedule, steps, uncertainty, terms } =
-      this.#options;
-    const sampler = (this.#sampler ??= this.model.sampler({
-      length,
-      schedule,
-      steps,
-      uncertainty,
-      batch: candidates,
-    }));
+  async plan(observation, goal, { via = [], seed = 0, onRow, signal } = {}) {
+    const { candidates, futures, scale, terms } = this.#options;
+    const sampler = (this.#sampler ??= this.#makeSampler());
     sampler.restart(seed).observe(startOf(this.#layout, observation));
-    if (scale) sampler.guide({ terms: [...goalTerms(goal), ...terms], scale, futures });
+    if (scale) sampler.guide({ terms: [...goalTerms(goal, via), ...terms], scale, futures });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
     }
     const row = await sampler.run({ signal });
-    const { stride } = formOf(this.model);
+    const { stride } = forms[this.#form];
     const size = row.columns * row.frameStack * row.fields;
-    const paths = Array.from({ length: candidates }, (_, i) =>
-      judge(row.tokens.slice(i * size, (i + 1) * size), row.fields, stride, observation, goal),
-    );
+    const paths = Array.from({ length: candidates }, (_, i) => {
+      const frames = row.tokens.slice(i * size, (i + 1) * size);
+      return judge(frames, row.fields, stride, observation, [...via, goal], terms);
+    });
     const best = paths.reduce((a, b) => (b.cost < a.cost ? b : a));
-    return {
-      candidates: paths,
-      best,
-      stride,
-      start: Float64Array.from(observation),
-      goal: Float64Array.from(goal),
-    };
+    const copy = (/** @type {Point} */ point) => Float64Array.from(point);
+    return { candidates: paths, best, stride, start: copy(observation), goal: copy(goal) };
   }
 
+  #makeSampler() {
+    const { length, candidates: batch, schedule, steps, uncertainty } = this.#options;
+    return this.model.sampler({ length, batch, schedule, steps, uncertainty });
+  }
+
+  /** Frees memory; a further plan takes it again. */
   dispose() {
     this.#sampler?.dispose();
     this.#sampler = undefined;
   }
 }
 
-/** @param {Model} model */
-const formOf = (model) => (model.fields.length === 2 ? forms.path : forms.states);
-
-/** @param {Point} goal @returns {Term[]} */
-export function goalTerms(goal) {
-  const at = /** @type {[number, number]} */ ([goal[0], goal[1]]);
+/** @param {Point} goal @param {Point[]} [via] @returns {Term[]} */
+export function goalTerms(goal, via = []) {
+  /** @param {Point} point */
+  const place = (point) => ({ x: 'x', y: 'y', at: pair(point) });
+  const reach = { size: 0.2, softness: 0.5 };
   return [
-    { kind: 'reach', x: 'x', y: 'y', at, size: 0.2, softness: 0.5 },
-    { kind: 'at', x: 'x', y: 'y', at, size: 0.5, weight: 0.5 },
+    ...[...via, goal].map((point, k) => {
+      const kind = k ? /** @type {const} */ ('then') : /** @type {const} */ ('reach');
+      return { kind, ...place(point), ...reach };
+    }),
+    { kind: 'at', ...place(goal), size: 0.5, weight: 0.5 },
   ];
 }
+
+/** @param {Point} point @returns {[number, number]} */
+const pair = (point) => [point[0], point[1]];
 
 /** How close to the goal a path has to come to be there: well inside of what is rewarded. */
 const close = 0.3;
@@ -149,29 +168,49 @@ const fastest = 0.055;
  * @param {number} fields
  * @param {number} stride
  * @param {Point} start
- * @param {Point} goal
+ * @param {Point[]} targets to be passed in this order; the last one is the goal
+ * @param {Term[]} terms whose discs are kept out of
  * @returns {Path}
  */
-function judge(frames, fields, stride, start, goal) {
+function judge(frames, fields, stride, start, targets, terms) {
   const n = frames.length / fields;
   const points = new Float32Array(2 * n);
+  const discs = terms.filter(({ kind }) => kind === 'disc');
+  const goal = targets[targets.length - 1];
+  let passed = 0;
+  let nearest = Infinity; // to the next target
   let arrival = Infinity;
-  let nearest = Infinity;
   let away = 0;
-  let leaps = 0;
+  let wrong = 0; // leaps, and depths in discs
   let last = start;
   for (let i = 0; i < n; i++) {
     const at = points.subarray(2 * i, 2 * i + 2);
     at.set(frames.subarray(fields * i, fields * i + 2));
-    const d = distance(at, goal);
-    nearest = Math.min(nearest, d);
-    if (arrival === Infinity) leaps += Math.max(0, distance(at, last) - fastest * stride);
-    if (d < close) arrival = Math.min(arrival, i);
-    if (fields === 2 ? arrival === Infinity : d > sizes.goal) away += stride;
+    // A path is followed until it arrives, states are executed to their end.
+    const counts = fields > 2 || arrival === Infinity;
+    if (counts && (fields === 2 || distance(at, goal) > sizes.goal)) away += stride;
+    if (counts) {
+      wrong += Math.max(0, distance(at, last) - fastest * stride);
+      for (const { at: centre = [0, 0], size } of discs)
+        wrong += Math.max(0, Number(size) - distance(at, /** @type {Point} */ (centre)));
+    }
+    if (arrival === Infinity) {
+      const d = distance(at, targets[passed]);
+      nearest = Math.min(nearest, d);
+      if (d < close) {
+        nearest = Infinity;
+        if (++passed === targets.length) arrival = i;
+      }
+    }
     last = at;
   }
-  const cost = away + 200 * leaps + 200 * nearest * +(arrival === Infinity);
-  return { points, arrival, cost, frames };
+  let missing = 0; // the way through the targets that are left
+  if (arrival === Infinity) {
+    missing = Math.min(nearest, distance(last, targets[passed]));
+    for (let k = passed + 1; k < targets.length; k++)
+      missing += distance(targets[k - 1], targets[k]);
+  }
+  return { points, arrival, cost: away + 200 * (missing + wrong), frames };
 }
 
 /** So far from its path the ball is lost. */
@@ -179,7 +218,19 @@ const strayed = 0.5;
 /** How far ahead on the path the point is that the tracker steers to. */
 const lookahead = 1.1;
 
-/** Follows a path, and stays at the goal. */
+/**
+ * What executes a plan.
+ * @typedef {object} Follower
+ * @property {Plan} plan
+ * @property {(observation: Point) => Point} act the next action
+ * @property {(observation: Point) => boolean} wants a new plan, when it is time for one?
+ * @property {(next: Plan) => boolean} yields to the next plan?
+ */
+
+/**
+ * Follows a path, and stays at the goal.
+ * @implements {Follower}
+ */
 export class Tracker {
   /** How far the ball was from the path. */
   off = 0;
@@ -197,18 +248,24 @@ export class Tracker {
     this.#end = Math.min(arrival, points.length / 2 - 1);
   }
 
-  /**
-   * The cost of what is left of the plan. Infinity if it does not arrive, or if the ball is far from it or has
-   * got no further since the last call.
-   */
-  remaining() {
-    const stuck = this.#next === this.#before;
-    this.#before = this.#next;
-    if (this.plan.best.arrival === Infinity || this.off > strayed || stuck) return Infinity;
-    return this.plan.stride * (this.#end - this.#next + 1);
+  /** @param {Point} at */
+  wants(at) {
+    return distance(at, this.plan.goal) > sizes.goal;
   }
 
-  /** @param {Point} at x, y, vx, vy @returns {Float64Array} the action */
+  /**
+   * Not while what is left of its own plan is better, unless that does not arrive, or the ball is far from it or has
+   * got no further since the last call.
+   * @param {Plan} next
+   */
+  yields(next) {
+    const stuck = this.#next === this.#before;
+    this.#before = this.#next;
+    const lost = this.plan.best.arrival === Infinity || this.off > strayed || stuck;
+    return lost || next.best.cost < this.plan.stride * (this.#end - this.#next + 1);
+  }
+
+  /** @param {Point} at x, y, vx, vy */
   act(at) {
     const { best, goal } = this.plan;
     /** @param {number} i */
@@ -231,73 +288,66 @@ export class Tracker {
 }
 
 /**
- * What a policy of a planner does beside planning.
- * @typedef {object} PolicyOptions
- * @property {number} [interval] frames from plan to plan
- * @property {number} [seed] of the first plan; every further one has the next
- * @property {(plan: Plan, ms: number) => void} [onPlan]
+ * Executes the actions of a plan of states, as they were diffused.
+ * @implements {Follower}
  */
+export class Executor {
+  /** @readonly */
+  plan;
+  #frame = 0;
+
+  /** @param {Plan} plan */
+  constructor(plan) {
+    this.plan = plan;
+  }
+
+  wants() {
+    return true;
+  }
+
+  yields() {
+    return true;
+  }
+
+  act() {
+    const { frames } = this.plan.best;
+    const at = Math.min(this.#frame++ * statesFields + 4, frames.length - 2);
+    return frames.subarray(at, at + 2);
+  }
+}
+
+const statesFields = forms.states.fields.length;
 
 /**
- * Plans every `interval` frames, until the ball is at the goal, and follows the best plan so far.
- * @param {Planner} planner of a model of paths
- * @param {PolicyOptions} [options]
+ * Plans every `interval` frames and follows.
+ * @param {Planner} planner
+ * @param {object} [options]
+ * @param {number} [options.seed] of the first plan; every further one has the next
+ * @param {(plan: Plan, ms: number) => void} [options.onPlan]
  * @returns {Policy}
  */
-export function trackingPolicy(planner, { interval = 64, seed = 0, onPlan } = {}) {
+export function planPolicy(planner, { seed = 0, onPlan } = {}) {
   /** @type {Point} */
   let goal;
-  /** @type {Tracker | undefined} */
-  let tracker;
+  /** @type {Follower | undefined} */
+  let follower;
   let step = 0;
   let plans = 0;
   return {
     reset(_, to) {
       goal = to;
       step = 0;
-      tracker = undefined;
+      follower = undefined;
     },
     async act(observation) {
-      const due = step++ % interval === 0 && distance(observation, goal) > sizes.goal;
-      if (due || !tracker) {
+      const due = step++ % planner.options.interval === 0;
+      if (!follower || (due && follower.wants(observation))) {
         const start = performance.now();
         const plan = await planner.plan(observation, goal, { seed: seed + plans++ });
         onPlan?.(plan, performance.now() - start);
-        if (!tracker || plan.best.cost < tracker.remaining()) tracker = new Tracker(plan);
+        if (!follower || follower.yields(plan)) follower = planner.follow(plan);
       }
-      return /** @type {Point} */ (tracker.act(observation));
-    },
-  };
-}
-
-/**
- * Plans every `interval` frames and executes the actions as they were diffused.
- * @param {Planner} planner of a model of states
- * @param {PolicyOptions} [options]
- * @returns {Policy}
- */
-export function executingPolicy(planner, { interval = 16, seed = 0, onPlan } = {}) {
-  const fields = forms.states.fields.length;
-  /** @type {Point} */
-  let goal;
-  /** @type {Plan} */
-  let plan;
-  let step = 0;
-  let plans = 0;
-  return {
-    reset(_, to) {
-      goal = to;
-      step = 0;
-    },
-    async act(observation) {
-      const frame = step++ % interval;
-      if (frame === 0) {
-        const start = performance.now();
-        plan = await planner.plan(observation, goal, { seed: seed + plans++ });
-        onPlan?.(plan, performance.now() - start);
-      }
-      const at = fields * frame + 4;
-      return plan.best.frames.subarray(at, at + 2);
+      return follower.act(observation);
     },
   };
 }

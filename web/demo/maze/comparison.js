@@ -2,9 +2,8 @@
 
 import { Planner } from '../../../models/maze2d/planner.js';
 import { Condensation } from './condensation.js';
-import { defaults } from './control.js';
+import { defaults, obstacle } from './control.js';
 import { MapView } from './map.js';
-import { choose, wishTerms } from './wishes.js';
 
 const variants = [
   { name: 'Not guided', options: { scale: 0 } },
@@ -47,17 +46,17 @@ export class Comparison {
    * @param {import('./control.js').ControlOptions} settings
    * @param {{ start: number[], goal: number[], via: number[][], discs: number[][] }} task
    */
-  async run(model, settings, { start, goal, ...wishes }) {
+  async run(model, settings, { start, goal, via, discs }) {
     this.show(this.layout);
     const current = (this.current = {}); // another maze makes this one idle
     for (const { view, options, caption, scene } of this.figures) {
       const all = { ...settings, scale: settings.scale || defaults.scale, ...options };
       const { length } = defaults;
       const condensation = new Condensation({ ...all, length });
-      Object.assign(scene, { goal, ...wishes, ball: start, condensation, position: Infinity });
+      Object.assign(scene, { goal, via, discs, ball: start, condensation, position: Infinity });
       const planner = new Planner(model, this.layout, {
         ...pick(all),
-        terms: wishTerms(wishes, goal),
+        terms: discs.map(obstacle),
       });
       const began = performance.now();
       try {
@@ -66,8 +65,7 @@ export class Comparison {
           if (this.current === current) view.draw(scene);
         };
         const observation = [...start, 0, 0];
-        const made = await planner.plan(observation, goal, { seed: settings.seed, onRow });
-        const plan = choose(made, wishes);
+        const plan = await planner.plan(observation, goal, { via, seed: settings.seed, onRow });
         condensation.finish(plan);
         if (this.current !== current) return;
         view.draw(scene);

@@ -4,26 +4,31 @@
 //
 // A plan is made from where the ball is at that moment. In the meantime the ball follows the plan
 // before it, and from the step on in which the new one is there, the new one if it is better than what
-// is left of the old: the tracker takes it up at the point nearest to the ball.
+// is left of the old: it is taken up at the point nearest to the ball.
 
 import { distance, sizes, sparseReward } from '../../../models/maze2d/layouts.js';
-import { Planner, Tracker, defaults as plannerDefaults } from '../../../models/maze2d/planner.js';
-import { choose, wishTerms } from './wishes.js';
+import { Planner, defaults as plannerDefaults } from '../../../models/maze2d/planner.js';
 
 /** @typedef {import('../../../models/maze2d/planner.js').Plan} Plan */
 /** @typedef {import('../../../models/maze2d/planner.js').PlannerOptions} PlannerOptions */
-/** @typedef {PlannerOptions & { interval?: number, seed?: number, discs?: number[][] }} ControlOptions */
+/** @typedef {PlannerOptions & { seed?: number, discs?: number[][] }} ControlOptions */
 /** @typedef {import('../../../models/maze2d/layouts.js').Point} Point */
 
 export const defaults = {
   ...plannerDefaults,
-  /** Steps from one plan to the next. */
-  interval: 64,
-  /** Of the first plan; the next one has the next. */
+  /** Of the first plan; every further one has the next. */
   seed: 0,
   /** Obstacles that plans keep out of: x, y, radius. @type {number[][]} */
   discs: [],
 };
+
+/** Between an obstacle and a plan, beside the ball's own radius: the ball cuts corners. */
+const margin = 0.1;
+/** What guides plans around a disc: x, y, radius. */
+export const obstacle = ([x, y, radius]) => ({
+  ...{ kind: 'disc', x: 'x', y: 'y', at: [x, y] },
+  ...{ size: radius + sizes.ball + margin, softness: 0.2, weight: 1 },
+});
 
 /** So far off its path the ball plans anew at once. */
 const astray = 0.5;
@@ -55,7 +60,7 @@ export class Control {
   #planner;
   #options;
   #events;
-  /** @type {Tracker | null} */ #tracker = null;
+  /** @type {import('../../../models/maze2d/planner.js').Follower | null} */ #follower = null;
   #since = 0; // steps since the last plan was made
   #hand = { vx: 0, vy: 0, steps: 0 }; // of a push: for so many steps
   #isNew = true; // the task: the next plan is followed, whatever the one before is worth
@@ -78,7 +83,7 @@ export class Control {
     this.layout = layout;
     this.goal = layout.goal;
     this.#options = { ...defaults, ...options };
-    this.#planner = new Planner(model, layout, plannerPart(this.#options));
+    this.#planner = new Planner(model, layout);
     this.#events = events;
   }
 
@@ -166,48 +171,40 @@ export class Control {
 
   async #make({ observation, goal, via }, signal) {
     const { onStart, onRow, onPlan } = this.#events;
-    const { seed, terms, discs } = this.#options;
-    const wishes = { discs, via };
+    const { seed, discs, terms, ...options } = this.#options;
     const began = performance.now();
-    this.#planner.set({
-      ...plannerPart(this.#options),
-      terms: [...terms, ...wishTerms(wishes, goal)],
-    });
+    this.#planner.set({ ...options, terms: [...terms, ...discs.map(obstacle)] });
     onStart?.();
     let plan;
     try {
       plan = await this.#planner.plan(observation, goal, {
-        ...{ seed: seed + this.#plans, onRow, signal },
+        ...{ via, seed: seed + this.#plans, onRow, signal },
       });
     } catch (error) {
       if (signal.aborted) return null;
       throw error;
     }
     if (signal.aborted) return null;
-    const ms = performance.now() - began;
-    plan = choose(plan, wishes);
+    this.times.push(performance.now() - began);
     this.#plans++;
     this.#since = 0;
-    this.times.push(ms);
-    const isBetter = this.#isNew || plan.best.cost < this.#tracker.remaining();
-    if (isBetter) {
-      this.#tracker = new Tracker(plan);
-      this.#isNew = false;
-    }
+    const isBetter = this.#isNew || this.#follower.yields(plan);
+    if (isBetter) this.#follower = this.#planner.follow(plan);
+    this.#isNew = false;
     onPlan?.(plan, isBetter);
     return plan;
   }
 
   /** The plan that is followed. @returns {Plan | null} */
   get plan() {
-    return this.#tracker?.plan ?? null;
+    return this.#follower?.plan ?? null;
   }
 
   /** A hundredth of a second with the ball. Begins the next plan when it is time. */
   step() {
-    if (!this.maze || !this.#tracker) throw new Error('step: expected a ball and a plan');
+    if (!this.maze || !this.#follower) throw new Error('step: expected a ball and a plan');
     const { maze } = this;
-    let action = this.#tracker.act(maze.observation);
+    let action = this.#follower.act(maze.observation);
     if (this.#hand.steps-- > 0) {
       const [x, y] = maze.observation;
       maze.set([x, y], [this.#hand.vx, this.#hand.vy]);
@@ -228,9 +225,9 @@ export class Control {
   }
 
   #isDue(at) {
-    if (!this.via.length && distance(at, this.goal) <= sizes.goal) return false;
+    if (!this.via.length && !this.#follower.wants(at)) return false;
     if (this.#since >= this.#options.interval) return true;
-    return this.#since >= patience && this.#tracker.off > astray;
+    return this.#since >= patience && this.#follower.off > astray;
   }
 
   /** Gives up the plan under way; frees the planner when it has stopped. */
@@ -239,7 +236,3 @@ export class Control {
     this.#last.catch(() => {}).then(() => this.#planner.dispose());
   }
 }
-
-/** What of the options the planner knows. */
-const plannerPart = (options) =>
-  Object.fromEntries(Object.keys(plannerDefaults).map((key) => [key, options[key]]));

@@ -158,7 +158,7 @@ function showHint() {
       ? 'Pull at the ball and let go: it is pushed off its path. Click to move the goal.'
       : 'Click in the maze to move the goal, or drag ball and goal.',
     obstacle:
-      'Drag out a disc that plans keep out of. The planner alone knows it: to the ball it is air. Tap it to remove it.',
+      'Drag out a disc that plans are pushed out of. It is there for the planner only: to the ball it is air. Tap it to remove it.',
     via: 'Click where the ball is to pass on its way. Tap a way-point to remove it.',
   }[tool];
   $('hint').textContent = text;

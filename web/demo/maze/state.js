@@ -7,7 +7,7 @@ import { place } from './geometry.js';
 
 export const LIMITS = {
   seed: [0, 999999],
-  scale: [0, 4],
+  scale: [0, 10],
   futures: [1, 16],
   uncertainty: [0, 40],
   steps: [2, 40],

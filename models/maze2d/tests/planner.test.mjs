@@ -1,0 +1,144 @@
+// The planner with the model as it is shipped.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { loadModel } from 'diffusion-forcing';
+import { createMaze } from '../environment.js';
+import { runEpisodes, summarize } from '../evaluate.js';
+import { distance, isWall, layouts } from '../layouts.js';
+import { Planner, Tracker, planPolicy } from '../planner.js';
+
+const script = fileURLToPath(new URL('../evaluate.mjs', import.meta.url));
+
+let model;
+before(async () => {
+  model = await loadModel(fileURLToPath(new URL('../model.safetensors', import.meta.url)));
+});
+after(() => model.dispose());
+
+function makePlanner(t, maze, options) {
+  const planner = new Planner(model, layouts[maze], options);
+  t.after(() => planner.dispose());
+  return planner;
+}
+
+const still = ([x, y]) => [x, y, 0, 0];
+
+test('a plan is a function of its seed, and goes from the ball to the goal', async (t) => {
+  const planner = makePlanner(t, 'medium');
+  const rows = [];
+  const a = await planner.plan(still([1, 1]), [6, 6], {
+    seed: 3,
+    onRow: ({ row }) => rows.push(row),
+  });
+  assert.deepEqual(
+    rows,
+    Array.from({ length: planner.options.steps + 1 }, (_, i) => i),
+  );
+  const other = await planner.plan(still([6, 6]), [1, 1], { seed: 4 });
+  const b = await planner.plan(still([1, 1]), [6, 6], { seed: 3 });
+  assert.deepEqual(a, b);
+  assert.notDeepEqual(other.best.points, a.best.points);
+  assert.equal(a.candidates.length, planner.options.candidates);
+  for (const { cost } of a.candidates) assert.ok(cost >= a.best.cost);
+  assert.ok(a.best.arrival < Infinity);
+  assert.ok(distance(a.best.points.subarray(0, 2), a.start) < 0.3);
+  // Nobody told it where walls are.
+  const points = pairs(a.best.points).slice(0, a.best.arrival + 1);
+  const inWall = points.filter((p) => isWall(layouts.medium, ...p.map((v) => Math.floor(v + 0.7))));
+  assert.ok(inWall.length <= 1, `${inWall.length} of ${points.length} points in walls`);
+});
+
+const pairs = (points) =>
+  Array.from({ length: points.length / 2 }, (_, i) => [points[2 * i], points[2 * i + 1]]);
+
+test('guidance finds a goal that candidates alone do not', async (t) => {
+  const cost = async (scale) => {
+    const planner = makePlanner(t, 'large', { scale, candidates: 4 });
+    let sum = 0;
+    for (let seed = 0; seed < 4; seed++) {
+      const plan = await planner.plan(still([1, 1]), [7, 9], { seed });
+      sum += Math.min(...plan.candidates.map(({ points }) => nearest(points, [7, 9])));
+    }
+    return sum / 4;
+  };
+  assert.ok((await cost(3)) < 0.5 * (await cost(0)));
+});
+
+const nearest = (points, at) => Math.min(...pairs(points).map((p) => distance(p, at)));
+
+test('a way-point is passed, an obstacle is gone around', async (t) => {
+  const planner = makePlanner(t, 'large');
+  const [from, to] = [still([3, 1]), [3, 6]];
+  const straight = await planner.plan(from, to);
+  assert.ok(nearest(straight.best.points, [1, 3]) > 0.8);
+  const via = await planner.plan(from, to, { via: [[1, 3]] });
+  assert.ok(nearest(via.best.points.subarray(0, 2 * via.best.arrival + 2), [1, 3]) < 0.35);
+  // The middle of the corridor that the straight way takes is closed.
+  const disc = { kind: 'disc', x: 'x', y: 'y', at: [2.8, 2.8], size: 0.6, softness: 0.2, weight: 1 };
+  planner.set({ terms: [disc] });
+  assert.ok(nearest(straight.best.points, disc.at) < 0.3);
+  const around = await planner.plan(from, to);
+  assert.ok(nearest(around.best.points.subarray(0, 2 * around.best.arrival + 2), disc.at) > 0.4);
+});
+
+test('the ball gets there in every maze, as the card states', async (t) => {
+  for (const [name, least] of [
+    ['umaze', 110],
+    ['medium', 140],
+    ['large', 180],
+  ]) {
+    const maze = await createMaze(name);
+    t.after(() => maze.dispose());
+    const policy = planPolicy(makePlanner(t, name));
+    const run = { episodes: 6, seed: 5, randomGoal: true };
+    const { success, score } = summarize(maze.layout, await runEpisodes(maze, policy, run));
+    assert.equal(success.mean, 1, name);
+    assert.ok(score.mean > least, `${name}: ${score.mean}`);
+  }
+});
+
+test('a ball that is pushed off its path finds back', async (t) => {
+  const maze = await createMaze('medium');
+  t.after(() => maze.dispose());
+  const policy = planPolicy(makePlanner(t, 'medium'));
+  const goal = [6, 6];
+  maze.set([1, 1]);
+  await policy.reset(maze.observation, goal);
+  for (let step = 0; step < 600; step++) {
+    if (step === 40) maze.set([maze.observation[0], maze.observation[1]], [-4, -4]);
+    maze.step(await policy.act(maze.observation));
+  }
+  assert.ok(distance(maze.observation, goal) < 0.5);
+});
+
+test('a tracker keeps a better plan and gives up a lost one', async (t) => {
+  const planner = makePlanner(t, 'umaze');
+  const plan = await planner.plan(still([1, 1]), [3, 1]);
+  const worse = { ...plan, best: { ...plan.best, cost: 1e6 } };
+  const better = { ...plan, best: { ...plan.best, cost: 1 } };
+  const tracker = new Tracker(plan);
+  tracker.act(still([1, 1]));
+  assert.equal(tracker.yields(worse), false);
+  assert.equal(tracker.yields(worse), true, 'no progress since the last call');
+  const second = new Tracker(plan);
+  second.act(still([1, 1]));
+  assert.equal(second.yields(better), true);
+  const lost = new Tracker(plan);
+  lost.act(still([3, 3]));
+  assert.equal(lost.yields(worse), true);
+});
+
+test('a wrong command says what it expects', () => {
+  for (const args of [
+    ['--policy', 'none'],
+    ['--set', 'speed=3'],
+    ['--goal', 'all'],
+    ['--episodes', '0'],
+  ]) {
+    const { status, stderr } = spawnSync('node', [script, 'umaze', ...args], { encoding: 'utf8' });
+    assert.equal(status, 2, args.join(' '));
+    assert.match(stderr, /expected/);
+  }
+});
