@@ -496,7 +496,29 @@ describe('the maze page in Chromium', () => {
       all.map((span) => span.textContent),
     );
     assert.equal(captions.length, 3);
-    for (const caption of captions) assert.match(caption, /^\d of 8 arrive\s\d+ ms$/);
+    const [alone, one, many] = captions.map((text) => Number(text.match(/([\d.]+) short/)[1]));
+    assert.ok(Math.max(one, many) < alone, captions.join('; '));
+    for (const caption of captions)
+      assert.match(caption, /^\d of 8 arrive\s[\d.]+ short on average\s\d+ ms$/);
+  });
+
+  it('takes fingers on a phone', async () => {
+    const { page } = visitor;
+    await page.setViewport({ width: 390, height: 780, isMobile: true, hasTouch: true });
+    await visitor.open('?maze=umaze&seed=1');
+    const goal = async () => (await visitor.address('goal')).split(',').map(Number);
+    await visitor.planned(async () =>
+      page.touchscreen.tap(...(await visitor.place('umaze', [3, 2]))),
+    );
+    assert.ok(Math.hypot((await goal())[0] - 3, (await goal())[1] - 2) < 0.1);
+    await visitor.planned(async () => {
+      await page.touchscreen.touchStart(...(await visitor.place('umaze', [3, 2])));
+      await page.touchscreen.touchMove(...(await visitor.place('umaze', [2.5, 3])));
+      await page.touchscreen.touchMove(...(await visitor.place('umaze', [2, 3])));
+      await page.touchscreen.touchEnd();
+    });
+    assert.ok(Math.hypot((await goal())[0] - 2, (await goal())[1] - 3) < 0.1);
+    await page.setViewport({ width: 1280, height: 900 });
   });
 
   it('fits a phone', async () => {

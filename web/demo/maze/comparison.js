@@ -1,5 +1,6 @@
 // The same task planned in several ways from the same noise, side by side.
 
+import { distance } from '../../../models/maze2d/layouts.js';
 import { Planner } from '../../../models/maze2d/planner.js';
 import { Condensation } from './condensation.js';
 import { defaults, obstacle } from './control.js';
@@ -69,14 +70,26 @@ export class Comparison {
         condensation.finish(plan);
         if (this.current !== current) return;
         view.draw(scene);
-        const arriving = plan.candidates.filter(({ arrival }) => arrival < Infinity).length;
         const ms = Math.round(performance.now() - began);
-        caption.textContent = `${arriving} of ${plan.candidates.length} arrive\n${ms} ms`;
+        caption.textContent = `${summaryOf(plan)}\n${ms} ms`;
       } finally {
         planner.dispose();
       }
     }
   }
+}
+
+/** How many candidates arrive, and how close they come, which says more where few do. */
+function summaryOf({ candidates, goal }) {
+  const arriving = candidates.filter(({ arrival }) => arrival < Infinity).length;
+  const gaps = candidates.map(({ points }) => {
+    let least = Infinity;
+    for (let i = 0; i < points.length; i += 2)
+      least = Math.min(least, distance(points.subarray(i, i + 2), goal));
+    return least;
+  });
+  const mean = gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length;
+  return `${arriving} of ${candidates.length} arrive\n${mean.toFixed(1)} short on average`;
 }
 
 /** What the planner knows of the options. */

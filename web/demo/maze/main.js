@@ -42,6 +42,7 @@ let state = parseState(location.search);
 let model = null;
 /** @type {Promise<import('@mujoco/mujoco').MainModule> | null} */
 let physics = null;
+let physicsBytes = 0;
 /** @type {Control | null} */
 let control = null;
 /** The plan that is followed, as it condensed; the one in the making. @type {Condensation | null} */
@@ -140,7 +141,8 @@ function verdict() {
   const arriving = candidates.filter(({ arrival }) => arrival < Infinity).length;
   if (!arriving) return `None of ${candidates.length} candidates arrives; the nearest is chosen.`;
   const there = `${arriving} of ${candidates.length} candidates arrive${arriving === 1 ? 's' : ''}`;
-  return `${there}, the best after ${seconds(4 * (best.arrival + 1))}.`;
+  if (best.arrival === Infinity) return `${there}; the one chosen falls short.`;
+  return `${there}, the one chosen after ${seconds(plan.stride * (best.arrival + 1))}.`;
 }
 
 /** Words for eyes; words for ears only where something came to an end or went wrong. */
@@ -155,7 +157,7 @@ function say(text, { aloud = false, trouble = false, retry = null } = {}) {
 function showHint() {
   const text = {
     goal: running
-      ? 'Pull at the ball and let go: it is pushed off its path. Click to move the goal.'
+      ? 'Drag the ball and let go: it is pushed there, off its path. Click to move the goal.'
       : 'Click in the maze to move the goal, or drag ball and goal.',
     obstacle:
       'Drag out a disc that plans are pushed out of. It is there for the planner only: to the ball it is air. Tap it to remove it.',
@@ -179,7 +181,9 @@ function showProgress(what) {
 function showEngine() {
   $('progress').hidden = true;
   const ms = control?.times.at(-1) ?? 0;
-  $('engine').textContent = model ? facts(model, ms / Math.max(1, shown?.planned ?? 1)) : '';
+  const parts = model ? [facts(model, ms / Math.max(1, shown?.planned ?? 1))] : [];
+  if (control?.maze) parts.push(`MuJoCo ${megabytes(physicsBytes)}`);
+  $('engine').textContent = parts.join(' · ');
 }
 
 // ---- Planning ----
@@ -275,16 +279,18 @@ async function getBall() {
   try {
     if (!physics) {
       say('Loading MuJoCo, once.');
-      physics = loadPhysics(showProgress('MuJoCo'));
+      const show = showProgress('MuJoCo');
+      physics = loadPhysics((progress) => {
+        physicsBytes = progress.loaded;
+        show(progress);
+      });
     }
     const mujoco = await physics;
     const maze = await createMaze(mine.layout.name, { load: () => mujoco });
+    if (mine === control) mine.attach(maze);
+    else maze.dispose();
     showEngine();
-    if (mine !== control) {
-      maze.dispose();
-      return false;
-    }
-    mine.attach(maze);
+    if (!mine.maze) return false;
     say('');
     return true;
   } catch (error) {
