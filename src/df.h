@@ -123,7 +123,7 @@ typedef struct df_sampler_options {
   int max_length; // of drawn lengths; of unbounded ones: known tokens stand before it. 0: default
   int schedule;   // a df_schedule (diffusion/levels.h); its columns are the tokens not known
   int steps;      // S, 1 .. K
-  double uncertainty; // u of the pyramid and trapezoid, 0 .. S
+  double uncertainty; // u of pyramid, trapezoid and rolling, 0 .. S
   double eta;         // 0: deterministic DDIM, 1: as noisy as DDPM
   bool ancestral;     // DDPM (needs steps = K); eta is then ignored
   bool
@@ -142,10 +142,11 @@ typedef struct df_sampler_options {
   uint64_t seed;
   uint32_t first_sequence; // sequence b draws its random numbers as number first_sequence + b
   // DF_CUSTOM: the user's table (table_rows, T or max_length), copied; columns of known tokens are
-  // not used, all others start at S.
+  // not used. Those of tokens without a start value begin at S.
   const int32_t *table;
   int table_rows;
   bool allow_renoise; // columns may rise: the token is noised again
+  bool allow_partial; // columns may end above 0: the sampler is done with noisy tokens
 } df_sampler_options;
 
 // Options with every field at its default (the model's own sampling settings).
@@ -155,13 +156,32 @@ df_status df_sampler_create(df_sampler **sampler, const df_model *model,
                             const df_sampler_options *options, df_error *error);
 void df_sampler_free(df_sampler *sampler); // NULL is fine
 
-// Before the first step. Values are in data units and must be finite.
+// Before the first step. Values are in data units and must be finite. Of what is given of a token, known or to start
+// from, the last call counts.
 // Known tokens stay clean: token t of sequence b is set to `frames` frames (frames, C), all
 // frame_stack of them except perhaps in the last token of a known length. At the start, in the
-// middle or at the end of the sequence; a drawn length reaches at least to the last known token. A
-// second call replaces the first.
+// middle or at the end of the sequence; a drawn length reaches at least to the last known token.
 df_status df_sampler_keep(df_sampler *sampler, int b, int64_t t, const float *values, int frames,
                           df_error *error);
+// Where token t starts, in place of pure noise: a warm start. It begins at the level of row 0 of the table: S, or what
+// the rolling or a custom schedule says, where every token below S needs a start value (the first step is WRONG_STATE
+// without). noisy = false: the values are clean, as those of df_sampler_keep, and noise of that level is added, the noise
+// that the token would start from. true: they are noisy already, all frame_stack frames of a token as info.values has
+// them at that level (NOT_SUPPORTED if the model marks which frames are present: values do not tell that). values =
+// NULL, frames = 0: nothing is given any more.
+//
+// With the rolling schedule, u rows finish one token, and the others end at the level at which the one before them
+// began. So a controller makes a plan once (a pyramid stands after S - u rows where a rolling table begins), and then
+// with each tick finishes its first token, restarts, and starts token t from where token t + 1 was, the last one from
+// noise if it is at level S. A new seed each time makes that noise, and that of steps with eta > 0, another one.
+df_status df_sampler_start(df_sampler *sampler, int b, int64_t t, const float *values, int frames,
+                           bool noisy, df_error *error);
+// The sequence goes on behind what has been: z (Z) is the latent that its first token gets, in place of the model's
+// initial one; NULL: that again. For random numbers its tokens are number `first`, first + 1, ...: with the latent
+// behind token first - 1 it is what a longer one with these known tokens is. Networks with attention have no latent
+// (NOT_SUPPORTED unless NULL).
+df_status df_sampler_begin(df_sampler *sampler, int b, int64_t first, const float *z,
+                           df_error *error);
 // External condition (E, network units) of token t; b = -1: of all sequences. Every token that is
 // visited needs one if the model has conditions. With an unbounded length it may be given later,
 // before the token is first visited.
@@ -218,10 +238,11 @@ typedef struct df_samples {
 df_status df_sampler_estimate(df_sampler *sampler, df_samples *samples, df_error *error);
 
 // Moves every token one row down its schedule; tokens whose level does not change stay as they are.
-// WRONG_STATE once all is done. NaN in a result: BAD_VALUE. An error leaves the sampler where it
+// WRONG_STATE once no row is left. NaN in a result: BAD_VALUE. An error leaves the sampler where it
 // was before the row.
 df_status df_sampler_step(df_sampler *sampler, df_error *error);
-// Back to row 0 with the same options, known tokens, conditions and observations, and this seed.
+// Back to row 0 with the same options, guidance and all that was given (tokens, latents, conditions, observations), and
+// this seed.
 // (With an unbounded length whose first tokens have left, conditions have to be given again.)
 void df_sampler_restart(df_sampler *sampler, uint64_t seed);
 
@@ -247,9 +268,15 @@ typedef struct df_sampler_info {
   // (B) J of the estimates that the last step was made from, mean of the futures; NaN before the first step, NULL if
   // not guided
   const double *objective;
+  int latent; // Z; 0: the network has none
 } df_sampler_info;
 const df_sampler_info *df_sampler_state(const df_sampler *sampler);
-bool df_sampler_done(const df_sampler *sampler);
+bool df_sampler_done(const df_sampler *sampler); // no row is left
+// The latent z (Z) behind token t of sequence b, at any time when it and all before it are clean (else WRONG_STATE):
+// what those behind it see of them, for df_sampler_begin. Tokens in memory only (info.first); one pass for each that
+// lies before. So the latent behind what was planned and then observed is that of known tokens, before the first step.
+// NOT_SUPPORTED with attention and with allow_renoise.
+df_status df_sampler_latent(df_sampler *sampler, int b, int64_t t, float *z, df_error *error);
 size_t df_sampler_bytes(const df_sampler *sampler);
 
 const char *df_version(void); // "0.1.0"

@@ -172,6 +172,59 @@ for (const [way, options] of Object.entries(ways)) {
       await assert.rejects(sampler.restart().step(), dfError('WRONG_STATE', /disposed/));
     });
 
+    test('sequences of a batch have goals of their own', async (t) => {
+      const model = await tiny(t, options, path);
+      const batch = 5;
+      const at = (x, sequence) => ({ kind: 'at', x: 'x', y: 'y', at: [x, 0], sequence });
+      const way = [
+        { kind: 'reach', x: 'x', y: 'y', at: [1, 1], softness: 0.5, sequence: 3 },
+        { kind: 'then', x: 'x', y: 'y', at: [-1, 1] },
+      ];
+      const mine = [at(7, 0), ...way, at(-3, 4)]; // none of sequences 1 and 2
+      const rows = await allRows(model.sampler({ ...plan, batch }).guide({ terms: mine }));
+      const owns = [[at(7)], [], [], way, [at(-3)]];
+      for (const [sequence, own] of owns.entries()) {
+        const all = own.map((term) => ({ ...term, sequence: undefined }));
+        const sampler = model.sampler({ ...plan, sequence });
+        if (own.length) sampler.guide({ terms: all });
+        const alone = copyRow(await sampler.run());
+        const size = alone.tokens.length;
+        const found = rows.at(-1).tokens.slice(sequence * size, (sequence + 1) * size);
+        if (own.length) assert.deepEqual(found, alone.tokens);
+        else near(found, alone.tokens, 1e-4);
+        assert.equal(rows.at(-1).objective[sequence], alone.objective?.[0] ?? 0);
+      }
+    });
+
+    test('guidance changes between rows', async (t) => {
+      const model = await tiny(t, options, path);
+      const batch = 4;
+      const other = { terms: [{ kind: 'at', x: 'x', at: -20 }], scale: 2 };
+      const sampler = model.sampler({ ...plan, batch }).guide(guidance);
+      const before = copyRow(await sampler.run());
+      const { bytes } = await sampler.ready();
+      const whole = copyRow(await sampler.restart().guide(other).run());
+      assert.equal((await sampler.ready()).bytes, bytes); // no new plan
+      assert.ok(whole.tokens[0] < before.tokens[0]);
+      const steps = async (n) => {
+        for (let i = 0; i < n; i++) await sampler.step();
+      };
+      await steps((sampler.restart().guide(guidance), 3));
+      sampler.guide(other);
+      const rows = [copyRow(await sampler.step()), copyRow(await sampler.run())];
+      assert.notDeepEqual(rows[1].tokens, whole.tokens);
+      assert.notDeepEqual(rows[1].tokens, before.tokens);
+
+      // A share of a pool that fails takes the others back to where it is, by the way they have come.
+      const huge = { kind: 'target', x: 'x', at: 1e30, weight: 1e30, sequence: batch - 1 };
+      await steps((sampler.restart().guide(guidance), 3));
+      assert.deepEqual(copyRow(await sampler.guide(other).step()), rows[0]);
+      sampler.guide({ ...other, terms: [...other.terms, huge] });
+      await assert.rejects(sampler.step(), dfError('BAD_VALUE', /sequence 3/));
+      assert.deepEqual(copyRow(await sampler.state()), rows[0]);
+      assert.deepEqual(copyRow(await sampler.guide(other).run()), rows[1]);
+    });
+
     test('wrong guidance', async (t) => {
       const model = await tiny(t, options, path);
       const batch = 4;
@@ -214,6 +267,8 @@ for (const [way, options] of Object.entries(ways)) {
         [term({ last: 10 }), 'BAD_ARGUMENT', /term 1 \(disc\).*last frame from 0 to 9/],
         [term({ at: Infinity }), 'BAD_VALUE', /term 1 \(disc\).*at\[0\]/],
         [{ terms: [{ kind: 'reach', x: 0 }] }, 'BAD_ARGUMENT', /term 0 \(reach\).*softness above/],
+        [term({ sequence: 4 }), 'BAD_ARGUMENT', /term 1 \(disc\).*sequence from 0 to 3.*found 4/],
+        [term({ sequence: -2 }), 'BAD_ARGUMENT', /term 1 \(disc\).*sequence from 0 to 3/],
       ];
       if (way === 'pool') rejected.push([{ objective }, 'NOT_SUPPORTED', /one worker/]);
       sampler.guide(guidance);
@@ -228,7 +283,11 @@ for (const [way, options] of Object.entries(ways)) {
           .run(),
       );
       assert.deepEqual(copyRow(await sampler.run()), expected); // as it was
-      await assert.rejects(sampler.guide(guidance).ready(), dfError('WRONG_STATE', /first step/));
+      const other = sampler.guide({ ...guidance, futures: 2 }).ready();
+      await assert.rejects(other, dfError('WRONG_STATE', /other futures.*first step/));
+      const late = model.sampler(plan);
+      await late.step();
+      await assert.rejects(late.guide(guidance).ready(), dfError('WRONG_STATE', /first step/));
       const drawn = (await tiny(t, options, strokes)).sampler({ length: 'drawn' });
       const dx = [{ kind: 'target', x: 'dx' }];
       await assert.rejects(drawn.guide({ terms: dx }).ready(), dfError('NOT_SUPPORTED', /length/));

@@ -28,6 +28,7 @@ function runs(t, from, config) {
 
 test('the first example of web/README.md', (t) => runs(t, '# diffusion-forcing', endless));
 test('its example of guidance', (t) => runs(t, '## Guidance', path));
+test('its example of plans that roll on', (t) => runs(t, '## Re-planning', path));
 
 test('the smallest config of models/README.md, and its defaults', async () => {
   const readme = readFileSync(new URL('../models/README.md', import.meta.url), 'utf8');

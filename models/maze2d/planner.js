@@ -4,7 +4,7 @@
 // one is followed until a later plan is better. Neither the planner nor the tracker is told where walls are: what they
 // know of the maze is what the model learned from the data.
 
-/** @import { Model, Row, Sampler, Term } from '../../web/src/types.js' */
+/** @import { Model, Row, Sampler, SamplerOptions, Term } from '../../web/src/types.js' */
 /** @import { Layout, Point } from './layouts.js' */
 /** @import { Policy } from './evaluate.js' */
 import { clip } from './environment.js';
@@ -21,6 +21,8 @@ import { distance, sizes } from './layouts.js';
  * @property {number} [steps] denoising steps of a token
  * @property {number} [uncertainty] of a pyramid
  * @property {number} [interval] frames from plan to plan
+ * @property {number} [warm] rows of a plan that starts from what is left of the one before, fewer than steps: it only
+ *   gets back the noise of so many rows. 0, the default: every plan starts from noise
  * @property {Term[]} [terms] further objectives, such as obstacles
  */
 
@@ -31,6 +33,7 @@ export const defaults = {
   futures: 1,
   scale: 3,
   interval: 64,
+  warm: 0,
   schedule: 'full-sequence',
   steps: 10,
   uncertainty: 1,
@@ -59,7 +62,30 @@ const statesDefaults = { length: 16, interval: 16 };
  */
 
 /** What a sampler is made with. */
-const fixed = /** @type {const} */ (['length', 'candidates', 'schedule', 'steps', 'uncertainty']);
+const fixed = /** @type {const} */ ([
+  'length',
+  'candidates',
+  'schedule',
+  'steps',
+  'uncertainty',
+  'warm',
+]);
+
+/** Tokens at the end of a warm plan that start from noise, as the ball has left as many behind, or fewer. */
+const newTokens = 4;
+
+/**
+ * Levels of a warm plan: its tokens start with `warm` rows to go, new ones at the end from noise.
+ * @param {number} length
+ * @param {number} steps
+ * @param {number} warm
+ */
+export const warmTable = (length, steps, warm) =>
+  Array.from({ length: warm + 1 }, (_, row) =>
+    Array.from({ length }, (_, t) =>
+      t < length - newTokens ? warm - row : Math.round((steps * (warm - row)) / warm),
+    ),
+  );
 
 export class Planner {
   /** @readonly */
@@ -68,8 +94,10 @@ export class Planner {
   /** @type {'path' | 'states'} */
   #form;
   #options;
-  /** @type {Sampler | undefined} */
+  /** That of plans from noise. @type {Sampler | undefined} */
   #sampler;
+  /** That of plans from the one before. @type {Sampler | undefined} */
+  #warm;
 
   /** @param {Model} model of paths or states; stays the caller's @param {Layout} layout @param {PlannerOptions} [options] */
   constructor(model, layout, options) {
@@ -103,16 +131,24 @@ export class Planner {
    * @param {Point} goal
    * @param {object} [call]
    * @param {Point[]} [call.via] points to pass before, in this order
+   * @param {Float32Array} [call.rest] frames of the plan before that are left, to start from if the option warm says so
    * @param {number} [call.seed] the same seed gives the same plan
    * @param {(row: Row) => void} [call.onRow] sees the plan condense, from the noise on
    * @param {AbortSignal} [call.signal]
    * @returns {Promise<Plan>}
    */
-  async plan(observation, goal, { via = [], seed = 0, onRow, signal } = {}) {
-    const { candidates, futures, scale, terms } = this.#options;
-    const sampler = (this.#sampler ??= this.#makeSampler());
+  async plan(observation, goal, { via = [], rest, seed = 0, onRow, signal } = {}) {
+    const { candidates, futures, scale, terms, warm } = this.#options;
+    const sampler = rest && warm ? this.#warmSampler() : (this.#sampler ??= this.#makeSampler());
     sampler.restart(seed).observe(startOf(this.#layout, observation));
-    if (scale) sampler.guide({ terms: [...goalTerms(goal, via), ...terms], scale, futures });
+    if (rest && warm) sampler.start(0, this.#carried(rest));
+    // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
+    if (scale)
+      sampler.guide({
+        terms: [...goalTerms(goal, via), ...terms],
+        scale: scale * futures,
+        futures,
+      });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
@@ -129,15 +165,39 @@ export class Planner {
     return { candidates: paths, best, stride, start: copy(observation), goal: copy(goal) };
   }
 
-  #makeSampler() {
+  /** @param {Partial<SamplerOptions>} [more] */
+  #makeSampler(more) {
     const { length, candidates: batch, schedule, steps, uncertainty } = this.#options;
-    return this.model.sampler({ length, batch, schedule, steps, uncertainty });
+    return this.model.sampler({ length, batch, schedule, steps, uncertainty, ...more });
+  }
+
+  #warmSampler() {
+    const { length, steps, warm } = this.#options;
+    const table = warmTable(length, steps, warm);
+    return (this.#warm ??= this.#makeSampler({ schedule: 'custom', table }));
+  }
+
+  /**
+   * What all candidates of a warm plan start from, each with noise of its own. Where less is left, the plan stays
+   * where it ended.
+   * @param {Float32Array} rest
+   */
+  #carried(rest) {
+    const { frameStack, fields } = this.model;
+    const size = fields.length;
+    const frames = new Float32Array((this.#options.length - newTokens) * frameStack * size);
+    for (let at = 0; at < frames.length; at += size) {
+      const from = Math.min(at, rest.length - size);
+      frames.set(rest.subarray(from, from + size), at);
+    }
+    return frames;
   }
 
   /** Frees memory; a further plan takes it again. */
   dispose() {
     this.#sampler?.dispose();
-    this.#sampler = undefined;
+    this.#warm?.dispose();
+    this.#sampler = this.#warm = undefined;
   }
 }
 
@@ -225,6 +285,7 @@ const lookahead = 1.1;
  * @property {(observation: Point) => Point} act the next action
  * @property {(observation: Point) => boolean} wants a new plan, when it is time for one?
  * @property {(next: Plan) => boolean} yields to the next plan?
+ * @property {() => Float32Array} rest frames of the plan that are left
  */
 
 /**
@@ -263,6 +324,12 @@ export class Tracker {
     this.#before = this.#next;
     const lost = this.plan.best.arrival === Infinity || this.off > strayed || stuck;
     return lost || next.best.cost < this.plan.stride * (this.#end - this.#next + 1);
+  }
+
+  rest() {
+    const { frames, points } = this.plan.best;
+    const fields = (2 * frames.length) / points.length;
+    return frames.subarray(fields * Math.min(this.#next + 1, this.#end));
   }
 
   /** @param {Point} at x, y, vx, vy */
@@ -309,6 +376,11 @@ export class Executor {
     return true;
   }
 
+  rest() {
+    const { frames } = this.plan.best;
+    return frames.subarray(Math.min(this.#frame * statesFields, frames.length - statesFields));
+  }
+
   act() {
     const { frames } = this.plan.best;
     const at = Math.min(this.#frame++ * statesFields + 4, frames.length - 2);
@@ -343,7 +415,10 @@ export function planPolicy(planner, { seed = 0, onPlan } = {}) {
       const due = step++ % planner.options.interval === 0;
       if (!follower || (due && follower.wants(observation))) {
         const start = performance.now();
-        const plan = await planner.plan(observation, goal, { seed: seed + plans++ });
+        const plan = await planner.plan(observation, goal, {
+          seed: seed + plans++,
+          rest: follower?.rest(),
+        });
         onPlan?.(plan, performance.now() - start);
         if (!follower || follower.yields(plan)) follower = planner.follow(plan);
       }

@@ -63,7 +63,7 @@ df_status sampling_resolve(const sampling *s, const df_config *config, df_sample
   o.grid = config->sampling.grid;
   o.weights = DF_WEIGHTS_F32;
   df_status status =
-      read_name("--schedule", s->schedule, df_schedule_names, DF_CUSTOM, &o.schedule, error);
+      read_name("--schedule", s->schedule, df_schedule_names, DF_ROLLING, &o.schedule, error);
   if (!status) status = read_name("--grid", s->grid, df_grid_names, DF_GRIDS, &o.grid, error);
   if (!status) status = options_weights(s->weights, &o.weights, error);
   if (status) return status;

@@ -158,7 +158,7 @@ static df_status read_sampling(df_config *c, const df_json *object, df_error *er
   c->sampling.max_tokens = 64;
   if (object) {
     TRY(df_json_only(object, keys, 8, error));
-    TRY(df_json_get_enum(object, "schedule", df_schedule_names, DF_CUSTOM, &schedule, error));
+    TRY(df_json_get_enum(object, "schedule", df_schedule_names, DF_ROLLING, &schedule, error));
     TRY(df_json_get_int(object, "steps", 1, c->K, &c->sampling.steps, error));
     TRY(get_number(object, "uncertainty", 0, c->sampling.steps, &c->sampling.uncertainty, error));
     TRY(get_number(object, "eta", 0, 1, &c->sampling.eta, error));

@@ -14,12 +14,13 @@ static int last_frame(const df_guide_term *term, int frames) {
   return term->last < 0 ? frames - 1 : term->last;
 }
 
-df_status df_guide_check(const df_guide_term *terms, int count, int C, int frames,
+df_status df_guide_check(const df_guide_term *terms, int count, int B, int C, int frames,
                          df_error *error) {
-  if (count < 0 || (count > 0 && !terms) || C < 1 || frames < 1)
-    return df_fail(error, DF_BAD_ARGUMENT,
-                   "expected guidance terms, a field and a frame, found %d%s, %d and %d", count,
-                   terms ? "" : " at NULL", C, frames);
+  if (count < 0 || (count > 0 && !terms) || B < 1 || C < 1 || frames < 1)
+    return df_fail(
+        error, DF_BAD_ARGUMENT,
+        "expected guidance terms, a sequence, a field and a frame, found %d%s, %d, %d and %d",
+        count, terms ? "" : " at NULL", B, C, frames);
   static const char *const names[] = {"weight", "at[0]", "at[1]", "size[0]", "size[1]", "softness"};
   int points = 0, earliest = 0; // of the chain: how many, and when the last of them can be passed
   for (int i = 0; i < count; i++) {
@@ -53,6 +54,8 @@ df_status df_guide_check(const df_guide_term *terms, int count, int C, int frame
     EXPECT(kind != DF_GUIDE_AT_TANH || size[0] > 0, "a size above 0, found %g", size[0]);
     EXPECT(m > 0 || (m == 0 && kind != DF_GUIDE_REACH), "a softness %s 0, found %g",
            kind == DF_GUIDE_REACH ? "above" : "of at least", m);
+    EXPECT(term->sequence >= -1 && term->sequence < B,
+           "a sequence from 0 to %d, or -1 for all, found %d", B - 1, term->sequence);
     if (kind != DF_GUIDE_THEN) {
       points = kind == DF_GUIDE_REACH ? 1 : 0;
       earliest = term->first;
@@ -61,6 +64,9 @@ df_status df_guide_check(const df_guide_term *terms, int count, int C, int frame
     EXPECT(points > 0 && points < DF_GUIDE_POINTS,
            "a reach before it and at most %d way-points in a row", DF_GUIDE_POINTS);
     const double w = terms[i - points].weight;
+    EXPECT(term->sequence == -1 || term->sequence == terms[i - points].sequence,
+           "the sequence of its reach, %d, or -1, found %d", terms[i - points].sequence,
+           term->sequence);
     EXPECT(term->weight > 0 && w > 0, "weights above 0, found %g after %g", term->weight, w);
     int last = last_frame(term, frames);
     EXPECT(last >= earliest, "a last frame from %d on, as before it, found %d", earliest, last);
@@ -224,13 +230,14 @@ static double smoothness(const df_guide_term *term, int C, int first, int last, 
   return factor * sum;
 }
 
-double df_guide_value(const df_guide_term *terms, int count, int C, int frames, const float *values,
-                      float *gradient) {
+double df_guide_value(const df_guide_term *terms, int count, int b, int C, int frames,
+                      const float *values, float *gradient) {
   double J = 0, slope[2];
   for (int i = 0, k; i < count; i += k) {
     const df_guide_term *term = &terms[i];
     int first = term->first, last = last_frame(term, frames);
     for (k = 1; i + k < count && term[k].kind == DF_GUIDE_THEN;) k++;
+    if (term->sequence >= 0 && term->sequence != b) continue;
     if (term->kind == DF_GUIDE_REACH) {
       J += chain_value(&(chain){term, k, C, frames, values, gradient, 0});
     } else if (term->kind == DF_GUIDE_SMOOTH) {

@@ -1,5 +1,5 @@
 // What guided sampling raises: an objective J over the frames of one sequence, in data units, as a
-// weighted sum of terms. Pure functions; nothing is allocated.
+// weighted sum of terms; those of the sequence. Pure functions; nothing is allocated.
 //
 // Letters: n frames first .. last, p the fields (x, y) of a frame, d = |p - at|, w the weight.
 // ramp(u, m) is 0 up to u = 0, u^2 / 2m up to u = m, then u - m/2: a slope of 1 with a smooth
@@ -62,15 +62,17 @@ typedef struct df_guide_term {
   double at[2];    // point, centre, value
   double size[2];  // radius, half sizes, bounds
   double softness; // temperature of `reach`, width of a soft edge
+  int sequence; // of the batch that it is of; -1: of all. A `then` is of those of its `reach`: -1 or the same
 } df_guide_term;
 
-// Do the terms fit sequences of so many frames of C fields? DF_BAD_ARGUMENT, or DF_BAD_VALUE for a
+// Do the terms fit B sequences of so many frames of C fields? DF_BAD_ARGUMENT, or DF_BAD_VALUE for a
 // number that is not finite; the error names the term and what was expected.
-df_status df_guide_check(const df_guide_term *terms, int count, int C, int frames, df_error *error);
+df_status df_guide_check(const df_guide_term *terms, int count, int B, int C, int frames,
+                         df_error *error);
 
-// J of values (frames, C), and dJ/dvalues added to gradient (frames, C) unless NULL. The terms are
+// J of sequence b with values (frames, C), and dJ/dvalues added to gradient (frames, C) unless NULL. The terms are
 // such as df_guide_check lets through. A NaN in what a term looks at makes J NaN.
-double df_guide_value(const df_guide_term *terms, int count, int C, int frames, const float *values,
-                      float *gradient);
+double df_guide_value(const df_guide_term *terms, int count, int b, int C, int frames,
+                      const float *values, float *gradient);
 
 #endif

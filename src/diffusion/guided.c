@@ -23,7 +23,9 @@ typedef struct token {
 } token;
 
 struct df_guided {
-  df_guidance o; // its terms are in the arena
+  df_guidance o;
+  df_guide_term *terms; // of o
+  int room;             // for so many
   df_arena arena;
   df_graph *graph;
   df_plan *plans[2]; // of the tokens, of the futures (NULL: none)
@@ -110,10 +112,6 @@ static df_status build(df_guided *g, df_sampler *s, df_error *error) {
 }
 
 static df_status check(const df_sampler *s, const df_guidance *o, df_error *error) {
-  if (s->info.row > 0)
-    return df_fail(error, DF_WRONG_STATE,
-                   "guidance is given before the first step, %lld rows are done",
-                   (long long)s->info.row);
   if (o->futures < 1 || o->futures > 4096)
     return df_fail(error, DF_BAD_ARGUMENT, "futures: expected 1 to 4096, found %d", o->futures);
   if (o->shift < 0 || o->shift >= DF_SHIFTS)
@@ -134,19 +132,41 @@ static df_status check(const df_sampler *s, const df_guidance *o, df_error *erro
     return df_fail(error, DF_NOT_SUPPORTED,
                    "guidance of %d tokens: the network sees %d tokens at most", s->W, s->N);
   const df_config *c = &s->model->config;
-  return df_guide_check(o->terms, o->term_count, c->field_count, s->W * c->frame_stack, error);
+  return df_guide_check(o->terms, o->term_count, s->B, c->field_count, s->W * c->frame_stack,
+                        error);
+}
+
+// Takes over what can change without another plan: all but the futures.
+static df_status adopt(df_guided *g, const df_guidance *o, df_error *error) {
+  const int n = o->term_count;
+  if (n > g->room) {
+    df_guide_term *terms = df_alloc((size_t)n * sizeof *terms);
+    if (!terms) return df_fail(error, DF_NO_MEMORY, "no memory for %d terms", n);
+    df_free(g->terms);
+    g->terms = terms, g->room = n;
+  }
+  if (n) memcpy(g->terms, o->terms, (size_t)n * sizeof *g->terms);
+  g->o = *o;
+  g->o.terms = g->terms;
+  g->estimated = false; // J is another one
+  return DF_OK;
 }
 
 df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error *error) {
   df_status status = check(s, guidance, error);
   if (status) return status;
+  if (s->guided && s->guided->o.futures == guidance->futures)
+    return adopt(s->guided, guidance, error);
+  if (s->info.row > 0)
+    return df_fail(error, DF_WRONG_STATE,
+                   "guidance%s is given before the first step, %lld rows are done",
+                   s->guided ? " with other futures" : "", (long long)s->info.row);
   df_guided *g = df_alloc(sizeof *g);
   if (!g) return df_fail(error, DF_NO_MEMORY, "no memory for guidance");
-  g->o = *guidance;
+  status = adopt(g, guidance, error);
+  g->o.futures = guidance->futures;
   g->T = s->sees_all ? s->N : s->W;
   const size_t W = (size_t)s->W, B = (size_t)s->B, D = (size_t)s->D, V = (size_t)s->V;
-  const size_t size = (size_t)guidance->term_count * sizeof(df_guide_term);
-  df_guide_term *terms = df_arena_alloc(&g->arena, size);
   g->objective = df_arena_alloc(&g->arena, B * sizeof(double));
   g->J = df_arena_alloc(&g->arena, B * sizeof(double));
   const size_t samples = B * (size_t)g->o.futures;
@@ -154,15 +174,13 @@ df_status df_sampler_guide(df_sampler *s, const df_guidance *guidance, df_error 
   g->slope = df_arena_alloc(&g->arena, samples * W * V * sizeof(float));
   g->next = df_arena_alloc(&g->arena, B * W * D * sizeof(float));
   g->noise = df_arena_alloc(&g->arena, (size_t)g->o.futures * D * sizeof(float));
-  if (!terms || !g->objective || !g->J || !g->frames || !g->slope || !g->next || !g->noise)
+  if (!g->objective || !g->J || !g->frames || !g->slope || !g->next || !g->noise)
     status = df_fail(error, DF_NO_MEMORY, "no memory for guidance of %d tokens", s->W);
   if (!status) status = build(g, s, error);
   if (status) {
     df_guided_free(g);
     return status;
   }
-  if (size) memcpy(terms, guidance->terms, size);
-  g->o.terms = terms;
   df_guided_free(s->guided);
   s->guided = g;
   s->info.objective = g->objective;
@@ -180,11 +198,12 @@ void df_guided_free(df_guided *g) {
   for (int i = 0; i < 2; i++) df_plan_free(g->plans[i]);
   df_graph_free(g->graph);
   df_arena_free(&g->arena);
+  df_free(g->terms);
   df_free(g);
 }
 
 size_t df_guided_bytes(const df_guided *g) {
-  size_t bytes = sizeof *g + g->arena.bytes;
+  size_t bytes = sizeof *g + g->arena.bytes + (size_t)g->room * sizeof *g->terms;
   for (int i = 0; i < 2; i++) bytes += g->plans[i] ? df_plan_bytes(g->plans[i]) : 0;
   return bytes;
 }
@@ -258,8 +277,8 @@ static void renoise(df_sampler *s, int b, int t, int64_t m) {
   float scale;
   const int level = level_of(s, b, t, m, &scale);
   const bool noisy = t < s->W && df_sampler_level(s, b, t, m) > 0;
-  const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, (uint32_t)m,
-                           DF_RANDOM_FUTURE};
+  const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, t),
+                           (uint32_t)m, DF_RANDOM_FUTURE};
   if (noisy) df_random_normal(&place, more * D, g->noise);
   const float *x = at(g->plans[0], g->tokens[t].x, b), *x0 = at(g->plans[0], g->tokens[t].x0, b);
   const float clip = s->model->config.clip_noise;
@@ -288,7 +307,7 @@ static void rate(df_sampler *s) {
       const size_t i = frames_at(s, b, n, 0);
       const float *values = g->frames + i;
       float *slope = g->slope + i;
-      double J = df_guide_value(o->terms, o->term_count, c->field_count, frames, values, slope);
+      double J = df_guide_value(o->terms, o->term_count, b, c->field_count, frames, values, slope);
       if (o->objective) J += o->objective(o->context, b, n, frames, values, slope);
       g->J[b] += J / o->futures;
     }
@@ -357,13 +376,23 @@ static df_status go_back(df_sampler *s, int64_t m, df_error *error) {
   return df_plan_run_part(g->plans[0], s->B, true, error);
 }
 
-df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
+// J and its derivatives at the state before row m.
+static df_status look(df_sampler *s, int64_t m, df_error *error) {
   df_guided *g = s->guided;
   df_status status = g->estimated ? DF_OK : estimate(s, m, error);
   if (status) return status;
   g->estimated = false;
-  memcpy(g->objective, g->J, (size_t)s->B * sizeof *g->J);
   return go_back(s, m, error);
+}
+
+static void show_objective(df_sampler *s) {
+  memcpy(s->guided->objective, s->guided->J, (size_t)s->B * sizeof(double));
+}
+
+df_status df_guided_look(df_sampler *s, int64_t m, df_error *error) {
+  df_status status = look(s, m, error);
+  show_objective(s);
+  return status;
 }
 
 const float *df_guided_gradient(const df_sampler *s, int b, int t) {
@@ -386,8 +415,8 @@ static void move(const df_sampler *s, int b, int t, int64_t m, float *next) {
   double w = g->o.scale * pow(1 - (double)table->abar[from], g->o.level_power);
   if (g->o.clip > 0 && norm > g->o.clip) w *= g->o.clip / norm;
   if (by.sigma > 0) {
-    const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, (uint32_t)m,
-                             DF_RANDOM_STEP};
+    const df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, t),
+                             (uint32_t)m, DF_RANDOM_STEP};
     df_random_normal(&place, D, s->noise);
   }
   // How far the clean estimate is shifted: by (1 - abar) / sqrt(abar), which the noise estimate follows.
@@ -420,7 +449,7 @@ df_status df_sampler_estimate(df_sampler *s, df_samples *samples, df_error *erro
   if (!g || g->o.objective)
     return df_fail(error, DF_WRONG_STATE, "the sampler %s",
                    g ? "has its objective" : "is not guided");
-  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
+  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "no row is left");
   df_status status = begin(s, error);
   if (!status) status = estimate(s, s->info.row, error);
   if (status) return status;
@@ -442,7 +471,7 @@ df_status df_guided_run(df_sampler *s, df_error *error) {
     return df_fail(error, DF_WRONG_STATE,
                    "the objective is the caller's: df_sampler_estimate comes before each step");
   df_status status = begin(s, error);
-  if (!status) status = df_guided_look(s, m, error);
+  if (!status) status = look(s, m, error);
   if (status) return status;
   for (int b = 0; b < s->B; b++)
     for (int t = 0; t < s->W; t++) {
@@ -454,6 +483,7 @@ df_status df_guided_run(df_sampler *s, df_error *error) {
           return df_fail(error, DF_BAD_VALUE, "row %lld, sequence %d, token %d: the token is %g",
                          (long long)m, b, t, (double)next[j]);
     }
+  show_objective(s);
   s->ran[m % s->R] = (int64_t)s->B * s->W * g->o.futures;
   s->info.batches++;
   for (int b = 0; b < s->B; b++)

@@ -36,6 +36,14 @@ typedef struct df_place {
 
 typedef struct df_guided df_guided;
 
+// What the caller gives of a token before the first row.
+typedef enum df_given {
+  DF_GIVEN_NOTHING, // it starts from noise
+  DF_GIVEN_KNOWN,   // its value, which stays
+  DF_GIVEN_CLEAN,   // where it starts, but for the noise
+  DF_GIVEN_NOISY,   // where it starts
+} df_given;
+
 struct df_sampler {
   const df_model *model;
   df_sampler_options o; // with all defaults filled in
@@ -44,8 +52,8 @@ struct df_sampler {
   df_guided *guided; // NULL: not guided
   df_sampler_info info;
   bool unbounded, drawn, begun;
-  // sequences; tokens in memory; of these, tokens that the caller sees; known tokens may stand
-  // before token P; rows that are computed at once
+  // sequences; tokens in memory; of these, tokens that the caller sees; tokens before token P may be
+  // given; rows that are computed at once
   int B, W, T, P, R;
   int D, Z, E, O, V; // floats of a token, latent, condition, observation, token in data units
   int N;             // attention: tokens that the network sees at most; 0: recurrent
@@ -66,8 +74,9 @@ struct df_sampler {
   float *z0;          // (B, Z) latent before the first token in memory
   float *observation; // (B, O) network units
   bool *observed;
-  float *z_given; // (B, Z) test hook
+  float *z_given; // (B, Z) in place of the model's
   bool *z_is_given;
+  int64_t *number; // (B) of the first token, for random numbers
 
   // per token in memory (B, W), df_at
   df_slot *slots;
@@ -91,9 +100,10 @@ struct df_sampler {
   int32_t *frames;
   int32_t *lengths; // (B)
 
-  // per known token (B, P)
-  float *kept;          // (D)
-  int32_t *kept_frames; // 0: not known
+  // per token that may be given (B, P)
+  uint8_t *given_as;     // a df_given
+  float *given;          // (D) network units
+  int32_t *given_frames; // of a known one
 
   df_place *cells; // (B R) the batch under way
   float *noise;    // (D)
@@ -106,6 +116,16 @@ enum { DF_NEW_VALUE = 1, DF_NEW_ESTIMATE = 2 };
 static inline size_t df_at(const df_sampler *s, int b, int w) {
   const int column = (int)((s->info.first + w) % s->W);
   return (size_t)b * (size_t)s->W + (size_t)column;
+}
+
+// Place of what is given of token t < P.
+static inline size_t df_given_at(const df_sampler *s, int b, int64_t t) {
+  return (size_t)b * (size_t)s->P + (size_t)t;
+}
+
+// The token as random numbers count it.
+static inline uint32_t df_number(const df_sampler *s, int b, int w) {
+  return (uint32_t)(s->number[b] + s->info.first + w);
 }
 
 // Place of what row m has changed of token w.
@@ -121,6 +141,8 @@ int df_sampler_level(const df_sampler *s, int b, int w, int64_t m);
 df_status df_wavefront_run(df_sampler *s, df_error *error);
 // Before the first row: checks what has to hold, and makes the latents before the first token.
 df_status df_wavefront_begin(df_sampler *s, df_error *error);
+// The latent (Z) behind token w of the window, which is clean, as all before it.
+df_status df_wavefront_latent(df_sampler *s, int b, int w, float *z, df_error *error);
 // Before the first row: nothing is under way.
 void df_wavefront_reset(df_sampler *s);
 // The window has moved on by so many tokens.

@@ -5,14 +5,15 @@
 #include <stddef.h>
 
 const char *const df_schedule_names[DF_SCHEDULES] = {"full-sequence", "pyramid", "autoregressive",
-                                                     "trapezoid", "custom"};
+                                                     "trapezoid",     "rolling", "custom"};
 
 static double rows_later(df_schedule schedule, int S, double uncertainty) {
   return schedule == DF_FULL_SEQUENCE ? 0 : schedule == DF_AUTOREGRESSIVE ? S : uncertainty;
 }
 
-// The row in which column t begins to fall. floor of the float64 product, as the reference.
+// The row in which column t begins to fall, or would have. floor of the float64 product, as the reference.
 static double start_of(df_schedule schedule, int T, int S, double uncertainty, int64_t t) {
+  if (schedule == DF_ROLLING) return (double)(t + 1) * uncertainty - S;
   if (schedule == DF_TRAPEZOID && T - 1 - t < t) t = T - 1 - t;
   return floor((double)t * rows_later(schedule, S, uncertainty));
 }
@@ -29,6 +30,13 @@ df_status df_levels_rows(df_schedule schedule, int T, int S, double uncertainty,
   if (!(u >= 0 && u <= S))
     return df_fail(error, DF_BAD_ARGUMENT,
                    "expected an uncertainty from 0 to %d (the sampling steps), found %g", S, u);
+  if (schedule == DF_ROLLING) {
+    if (u < 1 || u != floor(u))
+      return df_fail(error, DF_BAD_ARGUMENT,
+                     "a rolling schedule needs a whole uncertainty from 1 on, found %g", u);
+    *rows = (int)u + 1;
+    return DF_OK;
+  }
   int last = schedule == DF_TRAPEZOID ? (T - 1) / 2 : T - 1; // column that begins last
   double count = start_of(schedule, T, S, uncertainty, last) + S + 1;
   if (count > INT_MAX)

@@ -45,8 +45,8 @@ static df_status in_range(const char *name, double value, double low, double hig
 
 static df_status check_custom(const df_sampler_options *o, int T, df_error *error) {
   if (!o->table) return df_fail(error, DF_BAD_ARGUMENT, "the custom schedule needs a table");
-  df_status status =
-      df_levels_check(o->table, o->table_rows, T, o->steps, o->allow_renoise, false, error);
+  df_status status = df_levels_check(o->table, o->table_rows, T, o->steps, o->allow_renoise,
+                                     o->allow_partial, error);
   for (int m = 1; !status && o->ancestral && m < o->table_rows; m++)
     for (int t = 0; !status && t < T; t++) {
       int before = o->table[(size_t)(m - 1) * (size_t)T + (size_t)t],
@@ -117,6 +117,10 @@ static df_status resolve(df_sampler *s, df_error *error) {
     return df_fail(error, DF_NOT_SUPPORTED,
                    "length: the model has no stop head that could draw it");
 
+  if (s->drawn && (o->schedule == DF_ROLLING || o->allow_partial))
+    return df_fail(error, DF_NOT_SUPPORTED,
+                   "a drawn length needs a schedule that ends with clean tokens");
+
   s->u = o->schedule == DF_FULL_SEQUENCE    ? 0
          : o->schedule == DF_AUTOREGRESSIVE ? o->steps
                                             : o->uncertainty;
@@ -145,7 +149,7 @@ static df_status resolve(df_sampler *s, df_error *error) {
   if (s->unbounded) {
     if (s->sees_all)
       return df_fail(error, DF_NOT_SUPPORTED, "an unbounded length needs a causal network");
-    if (o->schedule == DF_TRAPEZOID || s->u == 0)
+    if (o->schedule == DF_TRAPEZOID || o->schedule == DF_ROLLING || s->u == 0)
       return df_fail(error, DF_NOT_SUPPORTED,
                      "an unbounded length needs tokens that finish one after the other: "
                      "autoregressive, or a pyramid with an uncertainty above 0");
@@ -179,7 +183,7 @@ int df_sampler_level(const df_sampler *s, int b, int w, int64_t m) {
   return m < s->o.table_rows ? s->table[(size_t)m * (size_t)s->W + (size_t)w] : 0;
 }
 
-// Rows until all tokens that are known to exist, or may exist, are clean.
+// Rows until all tokens that are known to exist, or may exist, are clean or at the end of the table.
 static int64_t rows_needed(const df_sampler *s) {
   int64_t rows = 1;
   for (int b = 0; b < s->B; b++) {
@@ -191,8 +195,9 @@ static int64_t rows_needed(const df_sampler *s) {
       if (p->known) continue;
       int64_t rank = p->rank;
       if (s->o.schedule == DF_TRAPEZOID && columns - 1 - rank < rank) rank = columns - 1 - rank;
-      int64_t finish = s->o.schedule == DF_CUSTOM
-                           ? s->finish[w]
+      int64_t finish = s->o.schedule == DF_CUSTOM ? s->finish[w]
+                       : s->o.schedule == DF_ROLLING
+                           ? (int64_t)s->u
                            : (int64_t)floor((double)rank * s->u) + s->o.steps;
       if (finish + 1 > rows) rows = finish + 1;
     }
@@ -211,37 +216,43 @@ static void show(df_sampler *s, int b, int w, int level, const float *x, const f
   if (level > s->o.steps) s->frames[i] = 0;
 }
 
-// A token that nothing is known of: pure noise, clamped as the reference does at the first step, or
-// behind the end.
-static void start_value(const df_sampler *s, int b, int w, float *x) {
-  df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)(s->info.first + w), 0,
-                     DF_RANDOM_START};
-  df_random_normal(&place, s->D, x);
-  for (int j = 0; j < s->D; j++) x[j] = df_clip(x[j], s->model->config.clip_noise);
+// Value and estimate (D) of token w before the first row. Noise is clamped as the reference does at the first step;
+// behind the end it is there, too.
+static void start_value(const df_sampler *s, int b, int w, float *x, float *estimate) {
+  const size_t size = (size_t)s->D * sizeof *x;
+  const int64_t t = s->info.first + w;
+  const size_t i = t < s->P ? df_given_at(s, b, t) : 0;
+  const df_given given = t < s->P ? (df_given)s->given_as[i] : DF_GIVEN_NOTHING;
+  const float *values = s->given + i * (size_t)s->D, clip = s->model->config.clip_noise;
+  const int level = df_sampler_level(s, b, w, 0);
+  if (given == DF_GIVEN_KNOWN || given == DF_GIVEN_NOISY) {
+    memcpy(x, values, size);
+  } else {
+    df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, w), 0,
+                       DF_RANDOM_START};
+    df_random_normal(&place, s->D, x);
+    for (int j = 0; j < s->D; j++) x[j] = df_clip(x[j], clip);
+    if (given == DF_GIVEN_CLEAN)
+      df_noise_raise(&s->model->noise, clip, 0, s->grid[level], s->D, values, x, x);
+  }
+  if (level == 0 || given == DF_GIVEN_CLEAN)
+    memcpy(estimate, values, size);
+  else
+    memset(estimate, 0, size);
 }
 
 static void start_slot(df_sampler *s, int b, int w) {
   const size_t i = df_at(s, b, w), D = (size_t)s->D;
-  start_value(s, b, w, s->x + i * D);
-  memset(s->estimate + i * D, 0, D * sizeof(float));
+  start_value(s, b, w, s->x + i * D, s->estimate + i * D);
   s->slots[i].stale = true;
 }
 
 static void show_start(df_sampler *s, int b, int w) {
   const bool ended = s->end_shown[b] >= 0 && s->info.first + w >= s->end_shown[b];
-  start_value(s, b, w, s->noise);
-  memset(s->moved, 0, (size_t)s->D * sizeof *s->moved);
-  show(s, b, w, s->o.steps + ended, s->noise, s->moved);
-}
-
-static void start_known(df_sampler *s, int b, int w) {
-  const size_t i = df_at(s, b, w), D = (size_t)s->D, k = (size_t)b * (size_t)s->P + (size_t)w;
-  const float *kept = s->kept + k * D;
-  memcpy(s->x + i * D, kept, D * sizeof(float));
-  memcpy(s->estimate + i * D, kept, D * sizeof(float));
-  s->slots[i].known = true;
-  show(s, b, w, 0, kept, kept);
-  s->frames[(size_t)b * (size_t)s->T + (size_t)w] = s->kept_frames[k];
+  start_value(s, b, w, s->noise, s->moved);
+  show(s, b, w, ended ? s->o.steps + 1 : df_sampler_level(s, b, w, 0), s->noise, s->moved);
+  if (s->slots[df_at(s, b, w)].known)
+    s->frames[(size_t)b * (size_t)s->T + (size_t)w] = s->given_frames[df_given_at(s, b, w)];
 }
 
 // What follows from which tokens are known: columns, certain tokens, lengths, rows.
@@ -264,6 +275,13 @@ static void arrange(df_sampler *s) {
     s->lengths[b] = (int32_t)s->end[b];
   }
   s->info.rows = s->unbounded ? -1 : rows_needed(s);
+}
+
+static void start_tokens(df_sampler *s, int b, int first, int end) {
+  for (int w = first; w < end; w++) {
+    start_slot(s, b, w);
+    if (w < s->T) show_start(s, b, w);
+  }
 }
 
 static void count_clean(df_sampler *s) {
@@ -291,19 +309,15 @@ void df_sampler_restart(df_sampler *s, uint64_t seed) {
   df_wavefront_reset(s);
   if (s->guided) df_guided_reset(s);
   for (int b = 0; b < s->B; b++) {
-    s->end[b] = s->end_shown[b] = -1;
     s->start[b] = 0;
-  }
-  for (int b = 0; b < s->B; b++)
     for (int w = 0; w < s->W; w++) {
       df_slot *p = &s->slots[df_at(s, b, w)];
-      *p = (df_slot){.given = p->given && !slid};
-      start_slot(s, b, w);
-      if (w < s->T) show_start(s, b, w);
-      if (w < s->P && s->kept_frames[(size_t)b * (size_t)s->P + (size_t)w] > 0)
-        start_known(s, b, w);
+      *p = (df_slot){.given = p->given && !slid,
+                     .known = w < s->P && s->given_as[df_given_at(s, b, w)] == DF_GIVEN_KNOWN};
     }
+  }
   arrange(s);
+  for (int b = 0; b < s->B; b++) start_tokens(s, b, 0, s->W);
   count_clean(s);
 }
 
@@ -343,6 +357,7 @@ static df_status make(df_sampler *s, df_error *error) {
   MAKE(s->z0, B * Z);
   MAKE(s->z_given, B * Z);
   MAKE(s->z_is_given, B);
+  MAKE(s->number, B);
   MAKE(s->observation, B * (size_t)s->O);
   MAKE(s->observed, B);
   MAKE(s->cells, B * N);
@@ -362,8 +377,9 @@ static df_status make(df_sampler *s, df_error *error) {
   MAKE(s->frames, BT);
   MAKE(s->values, BT * V);
   MAKE(s->estimates, BT * V);
-  MAKE(s->kept, BP * D);
-  MAKE(s->kept_frames, BP);
+  MAKE(s->given_as, BP);
+  MAKE(s->given, BP * D);
+  MAKE(s->given_frames, BP);
   MAKE(s->noise, D);
   MAKE(s->moved, D);
 #undef MAKE
@@ -396,7 +412,8 @@ static df_status make(df_sampler *s, df_error *error) {
                               .values = s->values,
                               .estimates = s->estimates,
                               .frames = s->frames,
-                              .lengths = s->lengths};
+                              .lengths = s->lengths,
+                              .latent = s->Z};
   df_sampler_restart(s, s->o.seed);
   return DF_OK;
 }
@@ -446,41 +463,99 @@ static df_status check_before_start(df_sampler *s, const char *what, df_error *e
     if (s->begun) df_sampler_restart(s, s->o.seed);
     return DF_OK;
   }
-  return df_fail(error, DF_WRONG_STATE, "%s are given before the first step, %lld rows are done",
+  return df_fail(error, DF_WRONG_STATE, "%ss are given before the first step, %lld rows are done",
                  what, (long long)s->info.row);
+}
+
+static df_status give(df_sampler *s, int b, int64_t t, df_given as, const float *values, int frames,
+                      df_error *error) {
+  const df_config *c = &s->model->config;
+  const char *what = as == DF_GIVEN_KNOWN ? "known token" : "started token";
+  df_status status;
+  if ((status = check_before_start(s, what, error)) || (status = check_sequence(s, b, error)))
+    return status;
+  if (t < 0 || t >= s->P)
+    return df_fail(error, DF_BAD_ARGUMENT, "expected a %s from 0 to %d, found %lld", what, s->P - 1,
+                   (long long)t);
+  const bool last = s->o.length > 0 && t == s->P - 1 && as != DF_GIVEN_NOISY;
+  const int fewest = as == DF_GIVEN_NOTHING ? 0 : last ? 1 : c->frame_stack;
+  if (frames < fewest || frames > c->frame_stack)
+    return df_fail(error, DF_BAD_ARGUMENT, "token %lld: expected %d frames%s, found %d",
+                   (long long)t, c->frame_stack, last ? " or fewer" : "", frames);
+  if (as && (status = check_values(values, (size_t)frames * (size_t)c->field_count, what, error)))
+    return status;
+  const size_t i = df_given_at(s, b, t);
+  if (as) df_config_encode(c, values, frames, s->given + i * (size_t)s->D);
+  s->given_as[i] = (uint8_t)as;
+  s->given_frames[i] = frames;
+  s->slots[df_at(s, b, (int)t)].known = as == DF_GIVEN_KNOWN;
+  arrange(s);
+  // In a rolling table those behind it may begin at another level now.
+  start_tokens(s, b, (int)t, s->o.schedule == DF_ROLLING ? s->W : (int)t + 1);
+  count_clean(s);
+  return DF_OK;
 }
 
 df_status df_sampler_keep(df_sampler *s, int b, int64_t t, const float *values, int frames,
                           df_error *error) {
-  const df_config *c = &s->model->config;
+  return give(s, b, t, DF_GIVEN_KNOWN, values, frames, error);
+}
+
+df_status df_sampler_start(df_sampler *s, int b, int64_t t, const float *values, int frames,
+                           bool noisy, df_error *error) {
+  if (noisy && s->model->config.present)
+    return df_fail(error, DF_NOT_SUPPORTED,
+                   "noisy tokens of this model are not told in full: they mark their frames, too");
+  const df_given as = !values ? DF_GIVEN_NOTHING : noisy ? DF_GIVEN_NOISY : DF_GIVEN_CLEAN;
+  return give(s, b, t, as, values, frames, error);
+}
+
+// ---- Latents ----
+
+static df_status check_latent(const df_sampler *s, df_error *error) {
+  if (s->Z) return DF_OK;
+  return df_fail(error, DF_NOT_SUPPORTED,
+                 "the network has no latent, it sees the tokens before: keep them");
+}
+
+df_status df_sampler_begin(df_sampler *s, int b, int64_t first, const float *z, df_error *error) {
+  const size_t Z = (size_t)s->Z;
   df_status status;
-  if ((status = check_before_start(s, "known tokens", error)) ||
-      (status = check_sequence(s, b, error)))
+  if ((status = check_before_start(s, "latent", error)) || (status = check_sequence(s, b, error)) ||
+      (z && (status = check_latent(s, error))) ||
+      (z && (status = check_values(z, Z, "latent", error))))
     return status;
-  if (t < 0 || t >= s->P)
-    return df_fail(error, DF_BAD_ARGUMENT, "expected a known token from 0 to %d, found %lld",
-                   s->P - 1, (long long)t);
-  const bool last = s->o.length > 0 && t == s->P - 1;
-  if (frames < 1 || frames > c->frame_stack || (frames < c->frame_stack && !last))
-    return df_fail(error, DF_BAD_ARGUMENT, "token %lld: expected %d frames%s, found %d",
-                   (long long)t, c->frame_stack, last ? " or fewer" : "", frames);
-  if ((status =
-           check_values(values, (size_t)frames * (size_t)c->field_count, "known token", error)))
-    return status;
-  size_t i = (size_t)b * (size_t)s->P + (size_t)t;
-  df_config_encode(c, values, frames, s->kept + i * (size_t)s->D);
-  s->kept_frames[i] = frames;
-  start_known(s, b, (int)t);
-  arrange(s);
-  count_clean(s);
+  if (first < 0)
+    return df_fail(error, DF_BAD_ARGUMENT, "expected a first token from 0 on, found %lld",
+                   (long long)first);
+  s->number[b] = first;
+  s->z_is_given[b] = z != NULL;
+  if (z) memcpy(s->z_given + (size_t)b * Z, z, Z * sizeof *z);
+  start_tokens(s, b, 0, s->W); // from other noise
   return DF_OK;
+}
+
+df_status df_sampler_latent(df_sampler *s, int b, int64_t t, float *z, df_error *error) {
+  df_status status;
+  if ((status = check_latent(s, error)) || (status = check_sequence(s, b, error))) return status;
+  if (s->o.allow_renoise) // rows ahead may have noised a token again
+    return df_fail(error, DF_NOT_SUPPORTED, "tokens may be noised again: they have no last latent");
+  const int64_t first = s->info.first;
+  if (t < first || t >= first + s->T)
+    return df_fail(error, DF_BAD_ARGUMENT, "expected a token from %lld to %lld, found %lld",
+                   (long long)first, (long long)first + s->T - 1, (long long)t);
+  for (int w = 0; w <= t - first; w++)
+    if (s->levels[(size_t)b * (size_t)s->T + (size_t)w] != 0)
+      return df_fail(error, DF_WRONG_STATE, "sequence %d, token %lld is not clean", b,
+                     (long long)first + w);
+  return df_wavefront_latent(s, b, (int)(t - first), z, error);
 }
 
 df_status df_sampler_condition(df_sampler *s, int b, int64_t t, const float *values,
                                df_error *error) {
   df_status status;
   if (!s->E) return df_fail(error, DF_NOT_SUPPORTED, "the model takes no conditions");
-  if (!s->unbounded && (status = check_before_start(s, "conditions", error))) return status;
+  if (!s->unbounded && (status = check_before_start(s, "condition", error))) return status;
   if (b != -1 && (status = check_sequence(s, b, error))) return status;
   const int64_t w = t - s->info.first;
   if (w < 0 || w >= s->T)
@@ -499,7 +574,7 @@ df_status df_sampler_condition(df_sampler *s, int b, int64_t t, const float *val
 df_status df_sampler_observe(df_sampler *s, int b, const float *values, df_error *error) {
   df_status status;
   if (!s->O) return df_fail(error, DF_NOT_SUPPORTED, "the model takes no observation");
-  if ((status = check_before_start(s, "observations", error)) ||
+  if ((status = check_before_start(s, "observation", error)) ||
       (status = check_sequence(s, b, error)) ||
       (status = check_values(values, (size_t)s->O, "observation", error)))
     return status;
@@ -518,13 +593,6 @@ df_status df_sampler_set_noise(df_sampler *s, int b, int64_t t, const float *noi
 }
 
 void df_sampler_forget(df_sampler *s) { s->forgetful = true; }
-
-df_status df_sampler_set_latent(df_sampler *s, int b, const float *z) {
-  if (s->info.row || b < 0 || b >= s->B) return DF_BAD_ARGUMENT;
-  memcpy(s->z_given + (size_t)b * (size_t)s->Z, z, (size_t)s->Z * sizeof *z);
-  s->z_is_given[b] = true;
-  return DF_OK;
-}
 
 // ---- A row ----
 
@@ -597,7 +665,7 @@ static void slide(df_sampler *s) {
 }
 
 df_status df_sampler_step(df_sampler *s, df_error *error) {
-  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "all tokens are clean");
+  if (df_sampler_done(s)) return df_fail(error, DF_WRONG_STATE, "no row is left");
   df_status status = s->guided ? df_guided_run(s, error) : df_wavefront_run(s, error);
   if (status) return status;
   take_over(s);

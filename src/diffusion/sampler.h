@@ -14,9 +14,8 @@ struct df_model {
 };
 
 // For tests that follow the reference: before the first step, replaces the noise that token t
-// starts from (D, network units), and the latent before the first token (Z).
+// starts from (D, network units).
 df_status df_sampler_set_noise(df_sampler *sampler, int b, int64_t t, const float *noise);
-df_status df_sampler_set_latent(df_sampler *sampler, int b, const float *z);
 // From now on nothing is kept from row to row: every token is visited in every row in which one behind it falls.
 void df_sampler_forget(df_sampler *sampler);
 

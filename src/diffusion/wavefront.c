@@ -110,7 +110,7 @@ void df_wavefront_slide(df_sampler *s, int by) {
 static df_status check_window(const df_sampler *s, int b, df_error *error) {
   const int limit = limit_of(s, b);
   int first = 0, last = -1; // that fall together, the farthest
-  for (int w = 0, v = 0; w < limit && s->o.schedule != DF_CUSTOM; w++) {
+  for (int w = 0, v = 0; w < limit && s->o.schedule < DF_ROLLING; w++) {
     const df_slot *p = &s->slots[df_at(s, b, w)];
     if (p->known) continue;
     // the first one that is still on its way when w starts; in a trapezoid both ends arrive together
@@ -118,7 +118,7 @@ static df_status check_window(const df_sampler *s, int b, df_error *error) {
     while (df_sampler_level(s, b, v, row) == 0) v++;
     if (w - v > last - first) first = v, last = w;
   }
-  for (int m = 0; m + 1 < s->o.table_rows; m++) { // custom
+  for (int m = 0; m + 1 < s->info.rows && s->o.schedule >= DF_ROLLING; m++) {
     int v = 0, w = limit - 1;
     while (v < limit && !falls(s, b, v, m)) v++;
     while (w > v && !falls(s, b, w, m)) w--;
@@ -132,27 +132,40 @@ static df_status check_window(const df_sampler *s, int b, df_error *error) {
       b, first, last, s->N);
 }
 
-// What has to hold before the first row, and the latents before the first token.
-df_status df_wavefront_begin(df_sampler *s, df_error *error) {
-  if (s->begun) return DF_OK;
-  for (int b = 0; b < s->B; b++) {
-    if (s->O && !s->observed[b])
-      return df_fail(error, DF_WRONG_STATE,
-                     "sequence %d has no observation, which its initial latent is encoded from", b);
-    for (int w = 0; w < s->W && s->o.schedule == DF_CUSTOM; w++)
-      if (!s->slots[df_at(s, b, w)].known && s->table[w] != s->o.steps)
-        return df_fail(
-            error, DF_BAD_TABLE,
-            "row 0, column %d: expected %d (pure noise) for a token that is not known, found %d", w,
-            s->o.steps, (int)s->table[w]);
-    const df_status status = s->N ? check_window(s, b, error) : DF_OK;
-    if (status) return status;
-  }
-  df_status status = df_cell_initial(s->runner, s->B, s->observation, s->z0, error);
+static df_status check_observed(const df_sampler *s, int b, df_error *error) {
+  if (!s->O || s->observed[b] || s->z_is_given[b]) return DF_OK;
+  return df_fail(error, DF_WRONG_STATE,
+                 "sequence %d has no observation, which its initial latent is encoded from", b);
+}
+
+// The latents before the first token.
+static df_status make_initial(df_sampler *s, df_error *error) {
+  const df_status status = df_cell_initial(s->runner, s->B, s->observation, s->z0, error);
   for (int b = 0; !status && b < s->B; b++) {
     size_t i = (size_t)b * (size_t)s->Z;
     if (s->z_is_given[b]) memcpy(s->z0 + i, s->z_given + i, (size_t)s->Z * sizeof *s->z0);
   }
+  return status;
+}
+
+// What has to hold before the first row, and the latents before the first token.
+df_status df_wavefront_begin(df_sampler *s, df_error *error) {
+  df_status status;
+  if (s->begun) return DF_OK;
+  for (int b = 0; b < s->B; b++) {
+    if ((status = check_observed(s, b, error))) return status;
+    for (int w = 0; w < s->W && s->o.schedule >= DF_ROLLING; w++) {
+      const int level = df_sampler_level(s, b, w, 0);
+      if (level < s->o.steps && !s->given_as[df_given_at(s, b, w)])
+        return df_fail(
+            error, DF_WRONG_STATE,
+            "sequence %d, token %d: expected a start value, as the token starts at level "
+            "%d, below %d (pure noise)",
+            b, w, level, s->o.steps);
+    }
+    if (s->N && (status = check_window(s, b, error))) return status;
+  }
+  status = make_initial(s, error);
   s->begun = !status;
   return status;
 }
@@ -177,7 +190,8 @@ static answer is_needed(const df_sampler *s, int b, int64_t m, df_front *f, int 
 // Draws whether token w exists, from the latent of the token before it in row m.
 static bool draw(df_sampler *s, int b, int64_t m, int w) {
   const int64_t t = s->info.first + w;
-  df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)t, 0, DF_RANDOM_STOP};
+  df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, w), 0,
+                     DF_RANDOM_STOP};
   // the window holds the token before: it is on its way or has just finished
   const double stop = 1 / (1 + exp(-(double)s->slots[df_at(s, b, w - 1)].stop));
   const bool ends = df_random_double(&place) < stop;
@@ -256,7 +270,7 @@ static df_status move(df_sampler *s, int cell, int b, int w, int64_t m, df_error
   const int from = df_sampler_level(s, b, w, m), to = df_sampler_level(s, b, w, m + 1);
   const bool noisy = to > from || s->o.ancestral || (s->o.eta > 0 && to > 0);
   if (noisy) {
-    df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, (uint32_t)(s->info.first + w),
+    df_random place = {s->o.seed, s->o.first_sequence + (uint32_t)b, df_number(s, b, w),
                        (uint32_t)m, DF_RANDOM_STEP};
     df_random_normal(&place, s->D, s->noise);
   }
@@ -435,4 +449,26 @@ df_status df_wavefront_run(df_sampler *s, df_error *error) {
     }
     if (status) return status;
   }
+}
+
+// ---- Latents of what is done ----
+
+// The pass over clean tokens that a later row makes, too. What is under way stays as it is: the network keeps nothing
+// from one run to the next.
+df_status df_wavefront_latent(df_sampler *s, int b, int w, float *z, df_error *error) {
+  const size_t Z = (size_t)s->Z;
+  df_status status = s->begun ? DF_OK : check_observed(s, b, error);
+  if (!status && !s->begun) status = make_initial(s, error);
+  if (!status) memcpy(z, s->z0 + (size_t)b * Z, Z * sizeof *z);
+  for (int v = 0; v <= w && !status; v++) {
+    if (s->E && !s->slots[df_at(s, b, v)].given)
+      return df_fail(error, DF_WRONG_STATE, "sequence %d, token %lld has no condition", b,
+                     (long long)s->info.first + v);
+    gather(s, 0, b, v, s->info.row);
+    memcpy(df_cell_z(s->runner), z, Z * sizeof *z);
+    status = df_cell_run(s->runner, 1, error);
+    memcpy(z, df_cell_z_next(s->runner), Z * sizeof *z);
+    if (!status) status = check_finite(s, b, v, s->info.row, z, s->Z, "the latent", error);
+  }
+  return status;
 }

@@ -329,7 +329,7 @@ TEST(the_guided_plan_is_that_of_the_reference) {
         CHECK_OK(df_sampler_guide(s, &g, &test_error))) {
       for (int b = 0; b < B; b++) {
         CHECK_OK(df_sampler_observe(s, b, observation, &test_error));
-        CHECK_OK(df_sampler_set_latent(s, b, z0 + b * m.network.latent_size));
+        CHECK_OK(df_sampler_begin(s, b, 0, z0 + b * m.network.latent_size, &test_error));
         for (int t = 0; t < T; t++)
           CHECK_OK(df_sampler_set_noise(s, b, t, noise + (t * B + b) * X));
       }
@@ -356,15 +356,15 @@ TEST(the_guided_plan_is_that_of_the_reference) {
 // ---- Terms ----
 
 static const df_guide_term terms[] = {
-    {DF_GUIDE_REACH, 1, 0, 1, 0, -1, {3, 1}, {0.5}, 0.2},
-    {DF_GUIDE_DISC, 2, 2, 3, 1, -1, {0.2, -0.1}, {1}, 0.5},
-    {DF_GUIDE_SMOOTH, 0.3, .x = 1, .y = -1, .last = -1},
+    {DF_GUIDE_REACH, 1, 0, 1, 0, -1, {3, 1}, {0.5}, 0.2, -1},
+    {DF_GUIDE_DISC, 2, 2, 3, 1, -1, {0.2, -0.1}, {1}, 0.5, -1},
+    {DF_GUIDE_SMOOTH, 0.3, .x = 1, .y = -1, .last = -1, .sequence = -1},
 };
 
 static double value_of_terms(void *context, int b, int sample, int n, const float *frames,
                              float *gradient) {
   (void)context, (void)b, (void)sample;
-  return df_guide_value(terms, COUNT(terms), D, n, frames, gradient);
+  return df_guide_value(terms, COUNT(terms), 0, D, n, frames, gradient);
 }
 
 static double terms_and_wave(void *context, int b, int sample, int n, const float *frames,
@@ -422,6 +422,109 @@ TEST(terms_give_the_bits_of_the_same_function_as_a_callback) {
       df_sampler_free(outside);
       drop(&m);
     }
+}
+
+// A sampler that is guided anew in the middle goes on as one that was guided so from the start and stands there.
+TEST(guidance_is_changed_without_a_new_plan_and_in_the_middle) {
+  for (int i = 0; i < COUNT(networks); i++) {
+    const network_case *c = &networks[i];
+    df_model m;
+    df_sampler *s = NULL, *fresh = NULL;
+    DURING("%s", c->name);
+    if (make(&m, c) && CHECK_OK(create(&s, &m, c, 2, 0, 1)) &&
+        CHECK_OK(create(&fresh, &m, c, 2, 0, 1))) {
+      df_guidance before = guidance_of(1e-3, c->futures, DF_SHIFT_NEXT), after = before;
+      after.objective = NULL, after.terms = terms, after.term_count = COUNT(terms);
+      after.scale = 2e-3, after.clip = 0.7, after.level_power = 1, after.shift = DF_SHIFT_EXACT;
+      set_up(s, c, 0), set_up(fresh, c, 0);
+      const df_sampler_info *a = df_sampler_state(s), *b = df_sampler_state(fresh);
+      CHECK_OK(df_sampler_guide(fresh, &after, &test_error));
+      CHECK_OK(df_sampler_guide(s, &before, &test_error));
+      run_all(s);
+      // For another run
+      const size_t allocations = df_alloc_count();
+      CHECK_OK(df_sampler_guide(s, &after, &test_error));
+      CHECK(df_alloc_count() <= allocations + 1); // for the terms
+      df_sampler_restart(s, 5);
+      run_all(s), run_all(fresh);
+      CHECK_FLOATS(a->values, b->values, 2 * c->T * D, 0);
+      for (int k = 0; k < 2; k++) CHECK_NEAR(a->objective[k], b->objective[k], 0);
+      // In the middle of a run, once with estimates that were made for the guidance before
+      CHECK_OK(df_sampler_guide(s, &before, &test_error));
+      df_sampler_restart(s, 5), df_sampler_restart(fresh, 5);
+      CHECK_OK(df_sampler_guide(fresh, &before, &test_error));
+      for (int row = 0; row < 2; row++) {
+        CHECK_OK(df_sampler_step(s, &test_error));
+        CHECK_OK(df_sampler_step(fresh, &test_error));
+      }
+      df_samples k;
+      const double J = a->objective[1];
+      const size_t now = df_alloc_count();
+      CHECK_OK(df_sampler_guide(s, &after, &test_error));
+      if (CHECK_OK(df_sampler_estimate(s, &k, &test_error))) k.gradient[0] += 100; // is forgotten
+      CHECK_OK(df_sampler_guide(s, &after, &test_error));
+      CHECK_OK(df_sampler_guide(fresh, &after, &test_error));
+      CHECK_INT(df_alloc_count(), now);
+      CHECK(a->objective[1] == J); // of the last step, still
+      while (!df_sampler_done(fresh) && CHECK_OK(df_sampler_step(fresh, &test_error)) &&
+             CHECK_OK(df_sampler_step(s, &test_error)))
+        CHECK_FLOATS(a->values, b->values, 2 * c->T * D, 0);
+      CHECK(a->objective[1] != J);
+    }
+    df_sampler_free(s);
+    df_sampler_free(fresh);
+    drop(&m);
+  }
+}
+
+TEST(each_sequence_of_a_batch_can_have_terms_of_its_own) {
+  df_model m;
+  const network_case *c = &networks[3];
+  if (make(&m, c)) {
+    df_guide_term own[] = {terms[0], terms[0], terms[1], terms[2], terms[0]};
+    own[0].sequence = 1;
+    own[1].kind = DF_GUIDE_THEN, own[1].at[0] = -1; // goes with its reach
+    own[2].sequence = 2;
+    own[4].sequence = 0, own[4].at[1] = -3;
+    static const int of[3][4] = {{3, 4, -1}, {0, 1, 3, -1}, {2, 3, -1}};
+    df_sampler *all = NULL, *one = NULL;
+    df_guidance g = {.terms = own, .term_count = COUNT(own), .scale = 1e-3, .futures = c->futures};
+    if (CHECK_OK(create(&all, &m, c, 3, 0, 1))) {
+      set_up(all, c, 0);
+      CHECK_OK(df_sampler_guide(all, &g, &test_error));
+      run_all(all);
+      for (int b = 0; b < 3; b++) {
+        df_guide_term mine[COUNT(own)];
+        DURING("sequence %d", b);
+        g.terms = mine, g.term_count = 0;
+        for (const int *k = of[b]; *k >= 0; k++)
+          mine[g.term_count] = own[*k], mine[g.term_count++].sequence = -1;
+        if (CHECK_OK(create(&one, &m, c, 1, b, 1))) {
+          set_up(one, c, b);
+          CHECK_OK(df_sampler_guide(one, &g, &test_error));
+          run_all(one);
+          CHECK_FLOATS(df_sampler_state(one)->values, df_sampler_state(all)->values + b * c->T * D,
+                       c->T * D, 0);
+          CHECK(df_sampler_state(one)->objective[0] == df_sampler_state(all)->objective[b]);
+        }
+        df_sampler_free(one);
+      }
+      g.terms = own, g.term_count = COUNT(own);
+      own[2].sequence = 3;
+      CHECK_STATUS(df_sampler_guide(all, &g, &test_error), DF_BAD_ARGUMENT);
+      CHECK_CONTAINS(test_error.message,
+                     "guidance term 2 (disc): expected a sequence from 0 to 2, or -1 for all");
+      own[2].sequence = -2;
+      CHECK_STATUS(df_sampler_guide(all, &g, &test_error), DF_BAD_ARGUMENT);
+      own[2].sequence = 2, own[1].sequence = 1;
+      CHECK_OK(df_sampler_guide(all, &g, &test_error));
+      own[1].sequence = 2;
+      CHECK_STATUS(df_sampler_guide(all, &g, &test_error), DF_BAD_ARGUMENT);
+      CHECK_CONTAINS(test_error.message, "expected the sequence of its reach, 1, or -1, found 2");
+    }
+    df_sampler_free(all);
+  }
+  drop(&m);
 }
 
 TEST(a_term_that_does_not_fit_is_named) {
@@ -492,9 +595,12 @@ TEST(guidance_that_makes_no_sense_is_refused) {
       CHECK_STATUS(df_sampler_step(s, &test_error), DF_BAD_VALUE);
       CHECK_INT(df_sampler_state(s)->row, 0);
       CHECK_OK(df_sampler_guide(s, &g, &test_error));
+      g.futures = 2;
       CHECK_WITHOUT_MEMORY(df_sampler_guide(s, &g, &test_error));
       CHECK_OK(df_sampler_step(s, &test_error));
+      g.futures = 1;
       CHECK_STATUS(df_sampler_guide(s, &g, &test_error), DF_WRONG_STATE);
+      CHECK_CONTAINS(test_error.message, "guidance with other futures is given before the first");
       CHECK(df_sampler_bytes(s) > 0);
     }
     df_sampler_free(s);

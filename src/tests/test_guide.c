@@ -11,8 +11,8 @@ enum { FIELDS = 5, FRAMES = 33 };
 #define XY  .x = 1, .y = 3, END
 
 static double value(df_guide_term term, int C, int frames, const float *values) {
-  CHECK_OK(df_guide_check(&term, 1, C, frames, &test_error));
-  return df_guide_value(&term, 1, C, frames, values, NULL);
+  CHECK_OK(df_guide_check(&term, 1, 1, C, frames, &test_error));
+  return df_guide_value(&term, 1, 0, C, frames, values, NULL);
 }
 
 static void random_frames(float *values, int n, uint32_t token) {
@@ -26,16 +26,16 @@ static void random_frames(float *values, int n, uint32_t token) {
 static void check_gradient(const df_guide_term *terms, int count, int frames, const float *values) {
   float dv[FIELDS * FRAMES], v[FIELDS * FRAMES];
   int n = FIELDS * frames;
-  if (!CHECK_OK(df_guide_check(terms, count, FIELDS, frames, &test_error))) return;
+  if (!CHECK_OK(df_guide_check(terms, count, 1, FIELDS, frames, &test_error))) return;
   for (int i = 0; i < n; i++) dv[i] = 0.5f;
-  double J = df_guide_value(terms, count, FIELDS, frames, values, dv);
-  CHECK(isfinite(J) && J == df_guide_value(terms, count, FIELDS, frames, values, NULL));
+  double J = df_guide_value(terms, count, 0, FIELDS, frames, values, dv);
+  CHECK(isfinite(J) && J == df_guide_value(terms, count, 0, FIELDS, frames, values, NULL));
   memcpy(v, values, (size_t)n * sizeof *v);
   for (int i = 0; i < n; i++) {
     v[i] = values[i] + 0x1p-12f;
-    double high = v[i], up = df_guide_value(terms, count, FIELDS, frames, v, NULL);
+    double high = v[i], up = df_guide_value(terms, count, 0, FIELDS, frames, v, NULL);
     v[i] = values[i] - 0x1p-12f;
-    double low = v[i], down = df_guide_value(terms, count, FIELDS, frames, v, NULL);
+    double low = v[i], down = df_guide_value(terms, count, 0, FIELDS, frames, v, NULL);
     v[i] = values[i];
     bool seen = false;
     for (int k = 0; k < count; k++)
@@ -164,13 +164,13 @@ TEST(the_soft_minimum_lies_between_the_minimum_and_its_bound) {
 TEST(being_there_once_suffices_and_only_the_nearest_frame_is_pulled) {
   float values[] = {3, 0, /**/ 1, 0, /**/ 2, 2, /**/ 5, 1}, dv[8] = {0};
   df_guide_term reach = {DF_GUIDE_REACH, 1, 0, 1, END, .softness = 0.01};
-  CHECK_NEAR(df_guide_value(&reach, 1, 2, 4, values, dv), -1, 1e-9);
+  CHECK_NEAR(df_guide_value(&reach, 1, 0, 2, 4, values, dv), -1, 1e-9);
   static const float pull[8] = {0, 0, -1, 0};
   CHECK_FLOATS(dv, pull, 8, 1e-6);
   // Within the radius the pull eases off: slope d / r.
   memset(dv, 0, sizeof dv);
   reach.size[0] = 4;
-  CHECK_NEAR(df_guide_value(&reach, 1, 2, 4, values, dv), -1. / 8, 1e-9);
+  CHECK_NEAR(df_guide_value(&reach, 1, 0, 2, 4, values, dv), -1. / 8, 1e-9);
   CHECK_NEAR(dv[2], -0.25, 1e-6);
 }
 
@@ -182,7 +182,7 @@ static double by_brute_force(const df_guide_term *points, int frames, const floa
       df_guide_term at = points[j];
       at.kind = DF_GUIDE_AT, at.weight = -1, at.softness = 0;
       at.first = at.last = t;
-      distance[j][t] = df_guide_value(&at, 1, FIELDS, frames, values, NULL);
+      distance[j][t] = df_guide_value(&at, 1, 0, FIELDS, frames, values, NULL);
     }
   for (int a = 0; a < frames; a++)
     for (int b = a; b < frames; b++)
@@ -205,12 +205,12 @@ TEST(way_points_are_the_soft_minimum_over_all_ways_to_pass_them_in_order) {
   for (int n = 1; n <= FRAMES; n += 2) {
     DURING("%d frames", n);
     random_frames(values, COUNT(values), (uint32_t)n);
-    CHECK_NEAR(df_guide_value(points, 3, FIELDS, n, values, NULL),
+    CHECK_NEAR(df_guide_value(points, 3, 0, FIELDS, n, values, NULL),
                by_brute_force(points, n, values), 1e-9);
   }
   points[0].first = 3, points[1].last = 9, points[2].first = points[2].last = 7;
-  REQUIRE(CHECK_OK(df_guide_check(points, 3, FIELDS, FRAMES, &test_error)));
-  CHECK_NEAR(df_guide_value(points, 3, FIELDS, FRAMES, values, NULL),
+  REQUIRE(CHECK_OK(df_guide_check(points, 3, 1, FIELDS, FRAMES, &test_error)));
+  CHECK_NEAR(df_guide_value(points, 3, 0, FIELDS, FRAMES, values, NULL),
              by_brute_force(points, FRAMES, values), 1e-9);
 }
 
@@ -220,10 +220,10 @@ TEST(way_points_mind_their_order_and_two_goals_do_not) {
                              {DF_GUIDE_THEN, 1, 0, 1, END, .at = {4, 0}},
                              {DF_GUIDE_THEN, 1, 0, 1, END, .at = {4, 3}}};
   const float forth[] = {9, 9, 0, 0, 2, 0, 4, 0, 4, 3}, back[] = {4, 3, 4, 0, 2, 0, 0, 0, 9, 9};
-  CHECK_NEAR(df_guide_value(points, 3, 2, 5, forth, NULL), 0, 1e-2);
-  CHECK_NEAR(df_guide_value(points, 3, 2, 5, back, NULL), -7, 1e-2); // (4, 0), (4, 0), (4, 0)
+  CHECK_NEAR(df_guide_value(points, 3, 0, 2, 5, forth, NULL), 0, 1e-2);
+  CHECK_NEAR(df_guide_value(points, 3, 0, 2, 5, back, NULL), -7, 1e-2); // (4, 0), (4, 0), (4, 0)
   for (int i = 1; i < 3; i++) points[i].kind = DF_GUIDE_REACH, points[i].softness = 1e-3;
-  CHECK_NEAR(df_guide_value(points, 3, 2, 5, back, NULL), 0, 1e-2);
+  CHECK_NEAR(df_guide_value(points, 3, 0, 2, 5, back, NULL), 0, 1e-2);
 }
 
 TEST(values_are_those_of_their_formulas) {
@@ -274,10 +274,10 @@ TEST(beyond_the_margin_within_the_bounds_and_along_a_line_nothing_pulls) {
   };
   for (int i = 0; i < COUNT(terms); i++) {
     DURING("%s, term %d", df_guide_names[terms[i].kind], i);
-    CHECK(df_guide_value(&terms[i], 1, 2, 4, values, dv) == 0);
+    CHECK(df_guide_value(&terms[i], 1, 0, 2, 4, values, dv) == 0);
   }
   for (int i = 0; i < 8; i++) CHECK(dv[i] == 0);
-  CHECK(df_guide_value(NULL, 0, 2, 4, values, dv) == 0);
+  CHECK(df_guide_value(NULL, 0, 0, 2, 4, values, dv) == 0);
 }
 
 // Sum over sequences, mean over frames and samples, times the length of the episode; the last frame may weigh 0.
@@ -335,16 +335,16 @@ TEST(terms_add_and_weights_scale) {
   df_guide_term list[COUNT(terms_of_all_kinds) + COUNT(way)];
   memcpy(list, way, sizeof way); // stands first, so that what follows is not part of it
   memcpy(list + COUNT(way), terms_of_all_kinds, sizeof terms_of_all_kinds);
-  double J = df_guide_value(way, COUNT(way), FIELDS, FRAMES, values, sum);
+  double J = df_guide_value(way, COUNT(way), 0, FIELDS, FRAMES, values, sum);
   for (int i = 0; i < COUNT(terms_of_all_kinds); i++)
-    J += df_guide_value(&terms_of_all_kinds[i], 1, FIELDS, FRAMES, values, sum);
-  REQUIRE(CHECK_OK(df_guide_check(list, COUNT(list), FIELDS, FRAMES, &test_error)));
+    J += df_guide_value(&terms_of_all_kinds[i], 1, 0, FIELDS, FRAMES, values, sum);
+  REQUIRE(CHECK_OK(df_guide_check(list, COUNT(list), 1, FIELDS, FRAMES, &test_error)));
   long allocations = (long)df_alloc_count();
-  CHECK_NEAR(df_guide_value(list, COUNT(list), FIELDS, FRAMES, values, all), J, 1e-12 * fabs(J));
+  CHECK_NEAR(df_guide_value(list, COUNT(list), 0, FIELDS, FRAMES, values, all), J, 1e-12 * fabs(J));
   CHECK_INT((long)df_alloc_count(), allocations);
   CHECK_FLOATS(all, sum, COUNT(all), 0);
   for (int i = 0; i < COUNT(list); i++) list[i].weight *= 2;
-  CHECK_NEAR(df_guide_value(list, COUNT(list), FIELDS, FRAMES, values, twice), 2 * J,
+  CHECK_NEAR(df_guide_value(list, COUNT(list), 0, FIELDS, FRAMES, values, twice), 2 * J,
              1e-12 * fabs(J));
   for (int i = 0; i < COUNT(all); i++) CHECK_NEAR(twice[i], 2 * all[i], 1e-6 + 1e-6 * fabs(all[i]));
 }
@@ -361,7 +361,7 @@ TEST(not_a_number_stays_one_where_a_term_looks_and_only_there) {
         values[t * FIELDS + f] = NAN;
         bool looks = (f == term->x || f == term->y) && t >= term->first &&
                      (term->last < 0 || t <= term->last);
-        double J = df_guide_value(term, 1, FIELDS, FRAMES, values, dv);
+        double J = df_guide_value(term, 1, 0, FIELDS, FRAMES, values, dv);
         CHECK(looks ? isnan(J) : isfinite(J));
       }
   }
@@ -369,7 +369,7 @@ TEST(not_a_number_stays_one_where_a_term_looks_and_only_there) {
     DURING("way-points, frame %d", t);
     random_frames(values, COUNT(values), 2);
     values[t * FIELDS + (t % 2 ? 0 : 3)] = NAN;
-    CHECK(isnan(df_guide_value(way, COUNT(way), FIELDS, FRAMES, values, dv)));
+    CHECK(isnan(df_guide_value(way, COUNT(way), 0, FIELDS, FRAMES, values, dv)));
   }
 }
 
@@ -444,52 +444,53 @@ TEST(what_is_refused_is_named) {
     DURING("case %d", i);
     const df_guide_term list[] = {good, cases[i].term};
     const char *wrong = cases[i].wrong;
-    CHECK_STATUS(df_guide_check(list, 2, FIELDS, FRAMES, &test_error),
+    CHECK_STATUS(df_guide_check(list, 2, 1, FIELDS, FRAMES, &test_error),
                  !wrong                             ? DF_OK
                  : strstr(wrong, "a finite number") ? DF_BAD_VALUE
                                                     : DF_BAD_ARGUMENT);
     if (!wrong) continue;
     CHECK_CONTAINS(test_error.message, "guidance term 1 (");
     CHECK_CONTAINS(test_error.message, wrong);
-    CHECK(df_guide_check(list, 2, FIELDS, FRAMES, NULL) != DF_OK);
+    CHECK(df_guide_check(list, 2, 1, FIELDS, FRAMES, NULL) != DF_OK);
   }
-  CHECK_OK(df_guide_check(NULL, 0, FIELDS, FRAMES, &test_error));
-  CHECK_STATUS(df_guide_check(NULL, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
-  CHECK_STATUS(df_guide_check(&good, -1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
-  CHECK_STATUS(df_guide_check(&good, 1, 0, FRAMES, &test_error), DF_BAD_ARGUMENT);
-  CHECK_STATUS(df_guide_check(&good, 1, FIELDS, 0, &test_error), DF_BAD_ARGUMENT);
+  CHECK_OK(df_guide_check(NULL, 0, 1, FIELDS, FRAMES, &test_error));
+  CHECK_STATUS(df_guide_check(NULL, 1, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(&good, -1, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(&good, 1, 1, 0, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(&good, 1, 1, FIELDS, 0, &test_error), DF_BAD_ARGUMENT);
 }
 
 TEST(chains_that_cannot_be_passed_are_refused) {
   df_guide_term points[DF_GUIDE_POINTS + 1] = {
       {DF_GUIDE_REACH, 1, XY, .softness = 1}, {DF_GUIDE_THEN, 1, XY}, {DF_GUIDE_THEN, 1, XY}};
-  CHECK_STATUS(df_guide_check(points + 1, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(points + 1, 1, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message, "guidance term 0 (then): expected a reach before it");
   points[0].first = 9;
   points[1].last = 20; // still possible
   points[2].last = 9;
-  CHECK_OK(df_guide_check(points, 3, FIELDS, FRAMES, &test_error));
+  CHECK_OK(df_guide_check(points, 3, 1, FIELDS, FRAMES, &test_error));
   points[2].last = 8;
-  CHECK_STATUS(df_guide_check(points, 3, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(points, 3, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message,
                  "term 2 (then): expected a last frame from 9 on, as before it, found 8");
   points[1].first = 12;
   points[2].last = 11;
-  CHECK_STATUS(df_guide_check(points, 3, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(points, 3, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message, "expected a last frame from 12 on, as before it, found 11");
   points[0].weight = 0;
-  CHECK_OK(df_guide_check(points, 1, FIELDS, FRAMES, &test_error)); // alone it may be
-  CHECK_STATUS(df_guide_check(points, 2, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_OK(df_guide_check(points, 1, 1, FIELDS, FRAMES, &test_error)); // alone it may be
+  CHECK_STATUS(df_guide_check(points, 2, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message, "weights above 0, found 1 after 0");
   points[0].weight = 1;
   points[1].kind = DF_GUIDE_AT; // stands between
-  CHECK_STATUS(df_guide_check(points, 3, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(points, 3, 1, FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message, "term 2 (then): expected a reach before it");
   for (int i = 1; i <= DF_GUIDE_POINTS; i++) points[i] = (df_guide_term){DF_GUIDE_THEN, 1, XY};
   float values[FIELDS * FRAMES];
   random_frames(values, COUNT(values), 3);
   DURING("%d points", DF_GUIDE_POINTS);
   check_gradient(points, DF_GUIDE_POINTS, FRAMES, values);
-  CHECK_STATUS(df_guide_check(points, COUNT(points), FIELDS, FRAMES, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_guide_check(points, COUNT(points), 1, FIELDS, FRAMES, &test_error),
+               DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message, "at most 32 way-points in a row");
 }

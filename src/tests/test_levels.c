@@ -13,7 +13,7 @@ static const char *picture(df_schedule schedule, int T, int S, double u) {
       !CHECK(rows * T <= COUNT(table)))
     return text;
   CHECK_OK(df_levels_fill(schedule, T, S, u, table, &test_error));
-  CHECK_OK(df_levels_check(table, rows, T, S, false, false, &test_error));
+  CHECK_OK(df_levels_check(table, rows, T, S, false, schedule == DF_ROLLING, &test_error));
   char *end = text;
   for (int m = 0; m < rows; m++) {
     for (int t = 0; t < T; t++) *end++ = (char)('0' + table[m * T + t]);
@@ -75,8 +75,28 @@ TEST(trapezoid_walks_from_both_ends_to_the_middle) {
   CHECK_TEXT(picture(DF_TRAPEZOID, 1, 2, 0.5), "2\n1\n0\n");
 }
 
+TEST(rolling_finishes_a_column_and_moves_the_others_on_by_one) {
+  CHECK_TEXT(picture(DF_ROLLING, 5, 3, 1), "12333\n"
+                                           "01233\n");
+  CHECK_TEXT(picture(DF_ROLLING, 4, 5, 2), "2455\n"
+                                           "1355\n"
+                                           "0245\n");
+  CHECK_TEXT(picture(DF_ROLLING, 3, 3, 3), "333\n"
+                                           "233\n"
+                                           "133\n"
+                                           "033\n");
+  CHECK_TEXT(picture(DF_ROLLING, 2, 6, 2), "24\n"
+                                           "13\n"
+                                           "02\n");
+  // It is row S - u of a pyramid.
+  for (int m = 0; m < 4; m++)
+    for (int t = 0; t < 6; t++)
+      CHECK_INT(df_levels_at(DF_ROLLING, 6, 8, 3, m, t),
+                df_levels_at(DF_PYRAMID, 6, 8, 3, 5 + m, t));
+}
+
 TEST(one_token_is_a_column_for_every_schedule) {
-  for (int s = 0; s < DF_CUSTOM; s++)
+  for (int s = 0; s < DF_ROLLING; s++)
     CHECK_TEXT(picture((df_schedule)s, 1, 4, 1), "4\n3\n2\n1\n0\n");
 }
 
@@ -175,6 +195,10 @@ TEST(impossible_schedules_are_refused) {
   CHECK_STATUS(df_levels_rows(DF_TRAPEZOID, 3, 4, 4.5, &rows, &test_error), DF_BAD_ARGUMENT);
   CHECK_CONTAINS(test_error.message,
                  "expected an uncertainty from 0 to 4 (the sampling steps), found 4.5");
+  CHECK_STATUS(df_levels_rows(DF_ROLLING, 3, 4, 0.5, &rows, &test_error), DF_BAD_ARGUMENT);
+  CHECK_STATUS(df_levels_rows(DF_ROLLING, 3, 4, 1.5, &rows, &test_error), DF_BAD_ARGUMENT);
+  CHECK_CONTAINS(test_error.message, "a whole uncertainty from 1 on, found 1.5");
+  CHECK_STATUS(df_levels_rows(DF_ROLLING, 3, 4, 5, &rows, &test_error), DF_BAD_ARGUMENT);
   CHECK_STATUS(df_levels_rows(DF_CUSTOM, 3, 4, 1, &rows, &test_error), DF_BAD_ARGUMENT);
   CHECK_STATUS(df_levels_rows(DF_AUTOREGRESSIVE, 2000000, 2000, 0, &rows, &test_error),
                DF_BAD_ARGUMENT);

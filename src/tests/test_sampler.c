@@ -15,11 +15,11 @@ TEST(with_a_perfect_network_every_walk_ends_at_the_clean_tokens) {
       const int steps[] = {1, 2, 7, 24};
       static const float levels[] = {0, 1.5f, 5, 24};
       m.config.sampling.fitted_grid = (df_warp){levels, 4};
-      for (int way = 0; way < DF_CUSTOM * DF_GRIDS; way++)
+      for (int way = 0; way < DF_ROLLING * DF_GRIDS; way++)
         for (int i = 0; i < COUNT(steps); i++)
           for (int noise = 0; noise < 4; noise++) { // eta 0, 0.5, 1; ancestral
             if (noise == 3 && steps[i] != 24) continue;
-            const int schedule = way % DF_CUSTOM, grid = way / DF_CUSTOM;
+            const int schedule = way % DF_ROLLING, grid = way / DF_ROLLING;
             DURING("%s, %s, %d %s steps, noise %d", df_objective_names[objective],
                    df_schedule_names[schedule], steps[i], df_grid_names[grid], noise);
             df_sampler_options o =
@@ -959,7 +959,7 @@ TEST(calls_at_the_wrong_time_or_place_are_refused) {
   drop(&conditional);
 }
 
-TEST(a_custom_table_starts_at_pure_noise_where_a_token_is_not_known) {
+TEST(a_custom_table_starts_at_pure_noise_where_nothing_is_given_of_a_token) {
   df_model m;
   df_sampler *s = NULL;
   static const int32_t table[] = {2, 0, 2, 1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0};
@@ -968,10 +968,10 @@ TEST(a_custom_table_starts_at_pure_noise_where_a_token_is_not_known) {
     o.table = table, o.table_rows = 5;
     const float values[4] = {1, 2, 3, 4};
     if (CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) {
-      CHECK_STATUS(df_sampler_step(s, &test_error), DF_BAD_TABLE);
-      CHECK_CONTAINS(
-          test_error.message,
-          "row 0, column 1: expected 2 (pure noise) for a token that is not known, found 0");
+      CHECK_STATUS(df_sampler_step(s, &test_error), DF_WRONG_STATE);
+      CHECK_CONTAINS(test_error.message,
+                     "sequence 0, token 1: expected a start value, as the token "
+                     "starts at level 0, below 2 (pure noise)");
       CHECK_OK(df_sampler_keep(s, 0, 1, values, 1, &test_error));
       CHECK_TEXT(walk(s, 2), "202\n"
                              "102\n"
@@ -1076,7 +1076,7 @@ TEST(with_u_0_the_sampler_follows_the_reference_row_by_row) {
     float *want = golden_floats(&g.g, "out.us0.chunk0.x");
     if (noise && z && want && CHECK_OK(df_sampler_create(&s, &m, &o, &test_error))) {
       for (int b = 0; b < B; b++) {
-        CHECK_OK(df_sampler_set_latent(s, b, z + ((context - 1) * B + b) * Z));
+        CHECK_OK(df_sampler_begin(s, b, 0, z + ((context - 1) * B + b) * Z, &test_error));
         for (int t = 0; t < H; t++)
           CHECK_OK(df_sampler_set_noise(s, b, t, noise + (t * B + b) * D));
       }

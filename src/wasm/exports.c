@@ -84,17 +84,18 @@ EXPORT(df_model *, load_finish)(df_loader *l) {
 EXPORT(void, model_free)(df_model *m) { df_model_free(m); }
 EXPORT(const char *, model_config)(const df_model *m) { return df_model_config(m); }
 
-// Fifteen numbers, in the order in which core.js takes them apart.
+// Sixteen numbers, in the order in which core.js takes them apart.
 EXPORT(const double *, model_numbers)(const df_model *m) {
-  static double out[15];
+  static double out[16];
   const df_config *c = &m->config;
-  const double now[15] = {(double)df_model_parameters(m),
+  const double now[16] = {(double)df_model_parameters(m),
                           (double)df_model_bytes(m),
                           c->K,
                           c->frame_stack,
                           c->field_count,
                           c->network.condition_size,
                           c->network.observation_size,
+                          c->network.latent_size,
                           c->network.stop_head,
                           c->sampling.schedule,
                           c->sampling.steps,
@@ -164,6 +165,7 @@ EXPORT(const double *, model_verify)
   X(integer, weights, "weights")                                                                   \
   X(word, first_sequence, "sequence")                                                              \
   X(truth, allow_renoise, "allowRenoise")                                                          \
+  X(truth, allow_partial, "allowPartial")                                                          \
   X(integer, table_rows, "tableRows")
 
 EXPORT(const char *, option_name)(int i) {
@@ -188,10 +190,22 @@ EXPORT(df_sampler *, sampler_create)
 }
 EXPORT(void, sampler_free)(df_sampler *s) { df_sampler_free(s); }
 
+// way: 0 known, 1 where the token starts but for the noise, 2 where it starts
 EXPORT(int, sampler_keep)
-(df_sampler *s, double sequence, double token, const float *values, int frames) {
+(df_sampler *s, double sequence, double token, const float *values, int frames, int way) {
   if (!whole(sequence, INT32_MAX, "sequence") || !whole(token, 0x1p53, "token")) return error.code;
-  return df_sampler_keep(s, (int)sequence, (int64_t)token, values, frames, &error);
+  const int b = (int)sequence;
+  const int64_t t = (int64_t)token;
+  return way ? df_sampler_start(s, b, t, values, frames, way == 2, &error)
+             : df_sampler_keep(s, b, t, values, frames, &error);
+}
+EXPORT(int, sampler_begin)(df_sampler *s, double sequence, double first, const float *z) {
+  if (!whole(sequence, INT32_MAX, "sequence") || !whole(first, 0x1p53, "token")) return error.code;
+  return df_sampler_begin(s, (int)sequence, (int64_t)first, z, &error);
+}
+EXPORT(int, sampler_latent)(df_sampler *s, double sequence, double token, float *z) {
+  if (!whole(sequence, INT32_MAX, "sequence") || !whole(token, 0x1p53, "token")) return error.code;
+  return df_sampler_latent(s, (int)sequence, (int64_t)token, z, &error);
 }
 EXPORT(int, sampler_condition)(df_sampler *s, double sequence, double token, const float *values) {
   if (!whole(sequence, INT32_MAX, "sequence") || !whole(token, 0x1p53, "token")) return error.code;
@@ -220,7 +234,8 @@ EXPORT(int, sampler_observe)(df_sampler *s, double sequence, const float *values
   X(number, at[1], "at")                                                                           \
   X(number, size[0], "size")                                                                       \
   X(number, size[1], "size")                                                                       \
-  X(number, softness, "softness")
+  X(number, softness, "softness")                                                                  \
+  X(integer, sequence, "sequence")
 
 #define X(kind, field, name) name,
 EXPORT(const char *, guidance_name)(int i) {
@@ -242,7 +257,7 @@ EXPORT(const char *, shift_name)(int i) {
 #define X(kind, field, name)                                                                       \
   if (!kind(*numbers++, name, &o->field)) return error.code;
 static int read_term(const double *numbers, df_guide_term *o) {
-  *o = (df_guide_term){.kind = -1, .weight = 1, .x = -1, .y = -1, .last = -1};
+  *o = (df_guide_term){.kind = -1, .weight = 1, .x = -1, .y = -1, .last = -1, .sequence = -1};
   TERM(X)
   return DF_OK;
 }
@@ -253,8 +268,27 @@ static int read_guidance(const double *numbers, df_guidance *o) {
 }
 #undef X
 
-// numbers: in the order of GUIDANCE, and of each term in the order of TERM; NaN where left out.
-EXPORT(int, sampler_guide)(df_sampler *s, const double *numbers, const double *terms, int count) {
+// Where several samplers share a batch, this one has its sequences from `first` on: leaves the terms of these.
+static int own_terms(const df_sampler *s, int first, df_guide_term *list, int count) {
+  const int end = first + df_sampler_state(s)->batch;
+  bool own = true; // a `then` goes with its `reach`
+  int n = 0;
+  for (int i = 0; i < count; i++) {
+    const int b = list[i].sequence;
+    if (list[i].kind != DF_GUIDE_THEN) own = b < 0 || (b >= first && b < end);
+    if (!own) continue;
+    list[n] = list[i];
+    list[n++].sequence = b < 0 ? b : b - first;
+  }
+  // Without any the objective would be the caller's.
+  if (count && !n) list[n++] = (df_guide_term){.kind = DF_GUIDE_REWARD, .y = -1, .last = -1};
+  return n;
+}
+
+// numbers: in the order of GUIDANCE, and of each term in the order of TERM; NaN where left out. Terms count the
+// sequences of a batch that the sampler has a share of.
+EXPORT(int, sampler_guide)
+(df_sampler *s, const double *numbers, const double *terms, int count, int first, int batch) {
 #define X(kind, field, name) +1
   enum { NUMBERS = TERM(X) };
 #undef X
@@ -262,8 +296,11 @@ EXPORT(int, sampler_guide)(df_sampler *s, const double *numbers, const double *t
   df_guide_term *list = count ? df_wasm_alloc((size_t)count * sizeof *list) : NULL;
   int status = count && !list ? error.code : read_guidance(numbers, &o);
   for (int i = 0; i < count && !status; i++) status = read_term(terms + NUMBERS * i, &list[i]);
+  const df_sampler_info *info = df_sampler_state(s);
+  const int frames = info->tokens * info->frame_stack;
+  if (!status) status = df_guide_check(list, count, batch, info->fields, frames, &error);
   if (!status) {
-    o.terms = list, o.term_count = count;
+    o.terms = list, o.term_count = own_terms(s, first, list, count);
     status = df_sampler_guide(s, &o, &error);
   }
   df_free(list);

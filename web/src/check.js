@@ -18,6 +18,7 @@ const kinds = {
   ancestral: 'boolean',
   posterior: 'boolean',
   allowRenoise: 'boolean',
+  allowPartial: 'boolean',
 };
 const others = ['length', 'seed', 'table', 'conditions', 'signal'];
 

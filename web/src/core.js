@@ -19,6 +19,7 @@ const STAGE = 1 << 16;
  * @property {Field[]} fields
  * @property {number} conditionSize
  * @property {number} observationSize
+ * @property {number} latentSize
  * @property {ObservationField[]} observationFields
  * @property {boolean} stopHead
  * @property {Defaults} defaults
@@ -49,6 +50,7 @@ export class Engine {
   #samplers = new Map();
   #loader = 0;
   #model = 0;
+  #latentSize = 0;
   /** @type {Schedule[]} */
   #schedules;
   #weights;
@@ -213,10 +215,12 @@ export class Engine {
       fieldCount,
       conditionSize,
       observationSize,
+      latentSize,
       stopHead,
       ...sampling
-    ] = this.#doubles(c.model_numbers(model), 15);
+    ] = this.#doubles(c.model_numbers(model), 16);
     const [schedule, steps, uncertainty, eta, stabilization, maxLength, grid] = sampling;
+    this.#latentSize = latentSize;
     this.#defaults = {
       schedule: this.#schedules[schedule],
       steps,
@@ -238,6 +242,7 @@ export class Engine {
       fields: Array.from({ length: fieldCount }, (_, i) => this.#field(i)),
       conditionSize,
       observationSize,
+      latentSize,
       observationFields: Array.from({ length: observed }, (_, i) => {
         const { name, mean, std } = this.#field(fieldCount + i);
         return { name, mean, std };
@@ -358,16 +363,16 @@ export class Engine {
    * @param {Float32Array} values (n, C), over as many tokens as they fill
    * @param {number} fields C
    * @param {number} frameStack
+   * @param {number} way  0: known, 1: where tokens start, 2: the same with their noise
    * @param {number} [sequence]
    */
-  keep(id, token, values, fields, frameStack, sequence) {
+  keep(id, token, values, fields, frameStack, way, sequence) {
     const frames = values.length / fields;
     this.#lend([values], (from) =>
       this.#each(id, sequence, (at, b) => {
         for (let f = 0, t = token; f < frames; f += frameStack, t++) {
-          this.#check(
-            this.c.sampler_keep(at, b, t, from + 4 * fields * f, Math.min(frameStack, frames - f)),
-          );
+          const n = Math.min(frameStack, frames - f);
+          this.#check(this.c.sampler_keep(at, b, t, from + 4 * fields * f, n, way));
         }
       }),
     );
@@ -403,13 +408,45 @@ export class Engine {
 
   /**
    * @param {number} id
-   * @param {import('./check.js').Packed} guidance
+   * @param {number} token number of the first one
+   * @param {Float32Array} latent (Z); empty: the model's own
+   * @param {number} [sequence]
    */
-  guide(id, { options, terms, count }) {
-    const { at } = this.#sampler(id);
-    this.#lend([options, terms], (from) =>
-      this.#check(this.c.sampler_guide(at, from, from + options.byteLength, count)),
+  begin(id, token, latent, sequence) {
+    this.#lend([latent], (from) =>
+      this.#each(id, sequence, (at, b) =>
+        this.#check(this.c.sampler_begin(at, b, token, latent.length ? from : 0)),
+      ),
     );
+  }
+
+  /**
+   * @param {number} id
+   * @param {number} token
+   * @param {number} sequence
+   */
+  latent(id, token, sequence) {
+    const latent = new Float32Array(this.#latentSize);
+    this.#lend([latent], (from) => {
+      this.#check(this.c.sampler_latent(this.#sampler(id).at, sequence, token, from));
+      latent.set(new Float32Array(this.c.memory.buffer, from, latent.length));
+    });
+    return { latent };
+  }
+
+  /**
+   * @param {number} id
+   * @param {import('./check.js').Packed} guidance
+   * @param {number} [batch] sequences that the terms count
+   * @param {number} [first] of them in this sampler
+   */
+  guide(id, { options, terms, count }, batch, first = 0) {
+    const { at, options: own } = this.#sampler(id);
+    batch ??= own.batch ?? 1;
+    this.#lend([options, terms], (from) =>
+      this.#check(this.c.sampler_guide(at, from, from + options.byteLength, count, first, batch)),
+    );
+    return { row: this.state(id).row };
   }
 
   /**

@@ -41,6 +41,8 @@ export class Model {
     this.levels = facts.levels;
     /** Floats of external condition per token (E); 0: none. */
     this.conditionSize = facts.conditionSize;
+    /** Floats of the latent that a token hands on to the next (Z); 0: none. */
+    this.latentSize = facts.latentSize;
     /** Floats of the observation that the first state is encoded from (O); 0: none. */
     this.observationSize = facts.observationSize;
     /**

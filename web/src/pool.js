@@ -24,6 +24,7 @@ import { workerLink } from './link.js';
  * @property {number} id
  * @property {Share[]} shares
  * @property {number} pace  rows of a call of advance
+ * @property {{ row: number, args: any[] }[]} guidance  the rows since the start in which it came
  */
 
 /**
@@ -122,7 +123,7 @@ class Engines {
       this.#busy[idle[i]] += count;
       first += count;
     }
-    const sampler = { id, shares, pace: 1 };
+    const sampler = { id, shares, pace: 1, guidance: [] };
     this.#samplers.set(id, sampler);
     try {
       await this.#all(sampler, (share) => {
@@ -145,28 +146,23 @@ class Engines {
     await Promise.all(shares.map((share) => this.#call(id, share, 'free')));
   }
 
-  /**
-   * @param {number} id
-   * @param {...any} args
-   */
-  keep(id, ...args) {
-    return this.#give(id, 'keep', args);
+  static {
+    for (const method of ['keep', 'condition', 'observe', 'begin']) {
+      /** @type {any} */ (this.prototype)[method] = function (
+        /** @type {number} */ id,
+        /** @type {any[]} */ ...args
+      ) {
+        return this.#give(id, method, args);
+      };
+    }
   }
 
   /**
    * @param {number} id
    * @param {...any} args
    */
-  condition(id, ...args) {
-    return this.#give(id, 'condition', args);
-  }
-
-  /**
-   * @param {number} id
-   * @param {...any} args
-   */
-  observe(id, ...args) {
-    return this.#give(id, 'observe', args);
+  async latent(id, ...args) {
+    return (await this.#give(id, 'latent', args)).find((result) => result);
   }
 
   /**
@@ -175,10 +171,22 @@ class Engines {
    */
   async guide(id, guidance) {
     const sampler = this.#sampler(id);
+    const { shares } = sampler;
     // Shares that fail go back by the way from the start, which needs the objective.
-    if (guidance.objective && sampler.shares.length > 1)
+    if (guidance.objective && shares.length > 1)
       throw new DfError('NOT_SUPPORTED', 'an objective guides a batch on one worker only');
-    await this.#all(sampler, (share) => this.#call(id, share, 'guide', guidance));
+    const args = [guidance, sum(shares, 'count')];
+    const row = most(await this.#all(sampler, (share) => this.#guide(id, share, args)), 'row');
+    sampler.guidance = [...sampler.guidance.filter((before) => before.row < row), { row, args }];
+  }
+
+  /**
+   * @param {number} id
+   * @param {Share} share
+   * @param {any[]} args
+   */
+  #guide(id, share, [guidance, batch]) {
+    return this.#call(id, share, 'guide', guidance, batch, share.first);
   }
 
   /** @param {number} id */
@@ -191,7 +199,9 @@ class Engines {
    * @param {number | bigint} [seed]
    */
   async restart(id, seed) {
-    await this.#all(this.#sampler(id), (share) => {
+    const sampler = this.#sampler(id);
+    sampler.guidance = sampler.guidance.slice(-1).map(({ args }) => ({ row: 0, args }));
+    await this.#all(sampler, (share) => {
       share.done = undefined;
       return this.#call(id, share, 'restart', seed);
     });
@@ -235,7 +245,7 @@ class Engines {
     if (shares.length === 1) return this.#call(id, shares[0], 'step', ...given);
     const going = await this.#going(sampler);
     if (going.length === 0) return this.#call(id, shares[0], 'step'); // says that no row is left
-    await this.#forward(id, going, async (share) => {
+    await this.#forward(sampler, going, async (share) => {
       share.row = await this.#call(id, share, 'step');
       share.done = share.row?.done;
     });
@@ -257,7 +267,7 @@ class Engines {
     const { shares, pace } = sampler;
     if (shares.length === 1) return this.#call(id, shares[0], 'advance', budget);
     const start = performance.now();
-    await this.#forward(id, await this.#going(sampler), async (share) => {
+    await this.#forward(sampler, await this.#going(sampler), async (share) => {
       share.row = undefined;
       share.done = await this.#call(id, share, 'advance', Infinity, pace);
     });
@@ -325,11 +335,11 @@ class Engines {
     const batch = sum(sampler.shares, 'count');
     if (sequence !== undefined && !(sequence >= 0 && sequence < batch))
       throw new DfError('BAD_ARGUMENT', `expected sequence 0 to ${batch - 1}, found ${sequence}`);
-    await this.#all(sampler, async (share) => {
+    return this.#all(sampler, async (share) => {
       const own = sequence === undefined ? undefined : sequence - share.first;
       if (own !== undefined && !(own >= 0 && own < share.count)) return;
       share.done = undefined; // what is known may leave less to do
-      await this.#call(id, share, method, ...args, own);
+      return this.#call(id, share, method, ...args, own);
     });
   }
 
@@ -345,11 +355,11 @@ class Engines {
   /**
    * Moves shares on. If one fails, as it does before a row, the others go back to that row: by the
    * way from the start, which a sampler can always repeat.
-   * @param {number} id
+   * @param {Sampler} sampler
    * @param {Share[]} going
    * @param {(share: Share) => Promise<void>} move
    */
-  async #forward(id, going, move) {
+  async #forward({ id, guidance }, going, move) {
     const moves = await Promise.allSettled(going.map(move));
     if (moves.every(({ status }) => status === 'fulfilled')) return;
     const rows = (await Promise.all(going.map((share) => this.#state(id, share)))).map(
@@ -363,7 +373,13 @@ class Engines {
     await Promise.all(
       back.map(async (share) => {
         await this.#call(id, share, 'restart');
-        share.done = await this.#call(id, share, 'advance', Infinity, row);
+        let at = 0;
+        for (const change of guidance) {
+          await this.#call(id, share, 'advance', Infinity, change.row - at);
+          await this.#guide(id, share, change.args);
+          at = change.row;
+        }
+        share.done = await this.#call(id, share, 'advance', Infinity, row - at);
         share.row = undefined;
       }),
     );

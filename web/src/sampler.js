@@ -1,6 +1,6 @@
-/** @import { Guidance, KeepOptions, Objective, Row, SamplerInfo, SamplerOptions } from './types.js' */
+/** @import { BeginOptions, Guidance, KeepOptions, Objective, Row, SamplerInfo } from './types.js' */
 /** @import { Samples } from './core.js' */
-/** @import { SequenceOptions, StepOptions, Values } from './types.js' */
+/** @import { SamplerOptions, SequenceOptions, StartOptions, StepOptions, Values } from './types.js' */
 /** @import { Link } from './link.js' */
 /** @import { Model } from './model.js' */
 import { checkGuidance, checkInteger, checkObjective } from './check.js';
@@ -14,7 +14,7 @@ const symbolDispose = /** @type {any} */ (Symbol.dispose ?? Symbol.for('Symbol.d
 /**
  * Sequences on their way from noise to data; made by model.sampler().
  *
- * Calls that return the sampler (keep, condition, observe, guide, restart) are done in order. Wrong
+ * Calls that return the sampler (keep, start, begin, condition, observe, guide, restart) are done in order. Wrong
  * types throw at once; what the library finds wrong rejects the next awaited call (ready, state,
  * step, run, the next row of an iteration), and the call that was wrong has changed nothing. After
  * dispose() every other call fails with WRONG_STATE.
@@ -71,7 +71,29 @@ export class Sampler {
    * @param {Values} values in data units: (n, C) flat, or one array or one object per frame
    * @param {KeepOptions} [options]
    */
-  keep(token, values, { sequence, frames } = {}) {
+  keep(token, values, options) {
+    return this.#give(0, token, values, options);
+  }
+
+  /**
+   * A warm start: where tokens begin, from this one on, in place of pure noise. The tokens of a
+   * rolling schedule or of a table that begin below S need it. Of keep and start of a token the
+   * last one counts. Before the first step.
+   * @param {number} token
+   * @param {Values} values as for keep
+   * @param {StartOptions} [options]
+   */
+  start(token, values, options) {
+    return this.#give(options?.noisy ? 2 : 1, token, values, options);
+  }
+
+  /**
+   * @param {number} way as of Engine.keep
+   * @param {number} token
+   * @param {Values} values
+   * @param {KeepOptions} [options]
+   */
+  #give(way, token, values, { sequence, frames } = {}) {
     const { fields, frameStack } = this.#model;
     let floats = checkValues(
       'values',
@@ -85,7 +107,20 @@ export class Sampler {
         throw badArgument('frames', `1 to ${floats.length / fields.length}`, frames);
       floats = floats.subarray(0, frames * fields.length);
     }
-    return this.#queue('keep', token, floats, fields.length, frameStack, this.#sequence(sequence));
+    const C = fields.length;
+    return this.#queue('keep', token, floats, C, frameStack, way, this.#sequence(sequence));
+  }
+
+  /**
+   * The sequence goes on behind what has been: the first token gets this latent in place of the
+   * model's initial one. Before the first step.
+   * @param {Values | null} latent (Z), of latent(); null: the model's own
+   * @param {BeginOptions} [options]
+   */
+  begin(latent, { sequence, token = 0 } = {}) {
+    checkInteger('token', token);
+    const floats = latent ? exactly('latent', latent, numbered(this.#model.latentSize)) : [];
+    return this.#queue('begin', token, Float32Array.from(floats), this.#sequence(sequence));
   }
 
   /**
@@ -115,20 +150,15 @@ export class Sampler {
     if (!observationSize)
       throw new DfError('BAD_ARGUMENT', 'observe: this model takes no observation');
     const names = observationFields.map((field) => field.name);
-    const floats = checkValues('values', values, names[0] ? names : numbered(observationSize));
-    if (floats.length !== observationSize) {
-      throw new DfError(
-        'BAD_SHAPE',
-        `observe: expected ${observationSize} numbers, found ${floats.length}`,
-      );
-    }
+    const floats = exactly('observe', values, names[0] ? names : numbered(observationSize));
     return this.#queue('observe', floats, this.#sequence(sequence));
   }
 
   /**
    * From the first step on, every row raises J, a sum of terms and of an objective of yours, by its
-   * derivative through the network. Before the first step; a second call replaces the first. Needs
-   * a length that is known; not with ancestral, posterior or allowRenoise.
+   * derivative through the network. Before the first step. A second call replaces the first; with as
+   * many futures as before it may come between rows, too. Needs a length that is known; not with
+   * ancestral, posterior or allowRenoise.
    * @param {Guidance} guidance
    */
   guide(guidance) {
@@ -138,7 +168,7 @@ export class Sampler {
   }
 
   /**
-   * Back to row 0 with the same options, known tokens, conditions and guidance.
+   * Back to row 0 with the same options, guidance and all that was given.
    * @param {number | bigint} [seed] default: the same seed again
    */
   restart(seed) {
@@ -163,6 +193,18 @@ export class Sampler {
    */
   async state() {
     return this.#row(await this.#call('state'));
+  }
+
+  /**
+   * What tokens behind this one see of it and of those before it, all of which are clean: for
+   * begin().
+   * @param {number} token
+   * @param {SequenceOptions} [options] default: sequence 0
+   * @returns {Promise<Float32Array>} (Z)
+   */
+  async latent(token, { sequence = 0 } = {}) {
+    checkInteger('token', token);
+    return (await this.#call('latent', [token, this.#sequence(sequence)])).latent;
   }
 
   /**
@@ -306,6 +348,18 @@ export class Sampler {
     }
     return this.#send('step', [gradients, J], [gradients.buffer, J.buffer]);
   }
+}
+
+/**
+ * @param {string} what for messages
+ * @param {Values} values
+ * @param {string[]} names of the numbers
+ */
+function exactly(what, values, names) {
+  const floats = checkValues(what, values, names);
+  if (floats.length === names.length) return floats;
+  const expected = `expected ${names.length} numbers, found ${floats.length}`;
+  throw new DfError('BAD_SHAPE', `${what}: ${expected}`);
 }
 
 /** @param {number} n */

@@ -7,7 +7,9 @@
 
 /** @typedef {'simd' | 'relaxed'} Build */
 /** @typedef {Build | `${Build}.threads`} File  df.FILE.wasm */
-/** @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'custom'} Schedule */
+/**
+ * @typedef {'full-sequence' | 'pyramid' | 'autoregressive' | 'trapezoid' | 'rolling' | 'custom'} Schedule
+ */
 /** @typedef {'f32' | 'int8'} Weights */
 /** @typedef {'uniform' | 'quadratic' | 'fitted'} Grid */
 /**
@@ -62,7 +64,7 @@
  * @property {Grid} [grid]  which noise levels the steps visit: equally spaced ones; closer together
  *   where a token is nearly clean; or fitted to the model, if its file has such a grid
  * @property {number} [uncertainty]  u of pyramid and trapezoid: column t starts floor(u t) rows
- *   later
+ *   later; of rolling: so many rows finish one token
  * @property {number} [eta]  0: deterministic DDIM, 1: as noisy as DDPM
  * @property {boolean} [ancestral]  DDPM; needs steps = K
  * @property {boolean} [posterior]  a second pass at the new level gives the latent: exact, twice
@@ -79,6 +81,7 @@
  * @property {Int32Array | ReadonlyArray<ArrayLike<number>>} [table]  a level table of your own,
  *   (rows, length), entries 0 to S; sets schedule: 'custom' and, from nested rows, length
  * @property {boolean} [allowRenoise]  columns of the table may rise
+ * @property {boolean} [allowPartial]  and end above 0
  * @property {Values} [conditions]  (length, E) external conditions of all sequences, as the
  *   network takes them: sampler.condition(0, conditions)
  * @property {number} [threads]  of the model's threads, how many at most share a batch. Default:
@@ -209,6 +212,18 @@
  * @property {number} [frames]  how many of the values' frames. Default: all
  */
 /**
+ * @typedef {object} NoisyOption
+ * @property {boolean} [noisy]  false, the default: the values are clean, and the noise of the level is
+ *   added at which the token begins; true: they are noisy already, as row.tokens of that level
+ */
+/** @typedef {KeepOptions & NoisyOption} StartOptions */
+/**
+ * @typedef {object} BeginOptions
+ * @property {number} [sequence]  of the batch. Default: all of them
+ * @property {number} [token]  what number the first token has for random numbers: with the latent
+ *   behind token - 1 the sequence is what a longer one is behind known tokens. Default 0
+ */
+/**
  * What guided sampling raises: J, a function of the clean estimates of all tokens of a sequence in
  * data units. It is the sum of the terms and of the objective; one of the two may be missing.
  * @typedef {object} Guidance
@@ -240,6 +255,7 @@
  * @property {number | readonly number[]} [at]  point, centre or value. Default 0
  * @property {number | readonly number[]} [size]  radius, half sizes or bounds. Default 0
  * @property {number} [softness]  temperature of 'reach' and width of a soft edge. Default 0
+ * @property {number} [sequence]  of the batch that it is of. Default: all of them
  */
 /**
  * @typedef {'reach' | 'then' | 'at' | 'at-tanh' | 'target' | 'disc' | 'box' | 'bounds' | 'smooth'
