@@ -81,11 +81,13 @@ const path = (...corners) => {
 
 /** Plans straight to a goal; a plan is there when the test says so. */
 function fakeModel(goal, log) {
-  const T = 2;
+  const T = 2; // whatever length is asked for
   const F = 8;
   return {
     fields: ['x', 'y'],
-    sampler: ({ batch, steps }) => {
+    frameStack: F,
+    sampler: ({ batch, steps, table }) => {
+      const rows = table ? table.length - 1 : steps;
       let start;
       let row;
       const tokens = () => {
@@ -95,7 +97,7 @@ function fakeModel(goal, log) {
         return Float32Array.from(all.flatMap((one) => [...one]));
       };
       const state = () => ({
-        ...{ row, rows: steps, steps, batch, columns: T, frameStack: F, fields: 2 },
+        ...{ row, rows, steps, batch, columns: T, frameStack: F, fields: 2 },
         ...{ tokens: tokens(), estimate: tokens(), levels: new Int32Array(batch * T) },
       });
       return {
@@ -106,9 +108,10 @@ function fakeModel(goal, log) {
         },
         observe: (values) => (start = [values[0], values[1]]),
         guide: () => {},
+        start: () => log.push('warm'),
         state: async () => state(),
         async *iterate({ signal }) {
-          for (; row < steps; row++) {
+          for (; row < rows; row++) {
             await new Promise(setImmediate);
             signal.throwIfAborted();
             yield state();
@@ -233,6 +236,25 @@ describe('the control loop', () => {
     control.set({ steps: 5 });
     await control.replan();
     assert.equal(seeds.filter((entry) => entry === 'disposed').length, 2);
+  });
+
+  it('starts from the plan before if it is to, unless the ball has lost it', async () => {
+    const { control, seeds } = await ready({ warm: 3, length: 5, interval: 10 });
+    for (let i = 0; i < 10; i++) control.step();
+    await control.settled();
+    assert.deepEqual(seeds, [40, 41, 'warm']);
+    control.place([5, 1]);
+    control.step();
+    await control.replan();
+    assert.deepEqual(seeds.slice(3), [42]);
+    const condensation = new Condensation(
+      { length: 5, schedule: 'full-sequence', steps: 10, uncertainty: 0, warm: 3 },
+      true,
+    );
+    assert.equal(condensation.planned, 3);
+    assert.equal(condensation.level(0, 0), 0.3);
+    assert.equal(condensation.level(0, 4), 1);
+    assert.equal(condensation.level(3, 4), 0);
   });
 
   it('can be watched', async () => {
@@ -473,6 +495,7 @@ describe('the maze page in Chromium', () => {
       ['steps', 5],
       ['scale', 0.5],
       ['interval', 32],
+      ['warm', 3],
     ]) {
       await visitor.planned(() => visitor.slide(`#${id}`, value));
       assert.equal(await visitor.address(id), String(value));

@@ -1,6 +1,7 @@
 // The rows of one plan, recorded as they come, so that its condensing out of noise can be played
 // and scrubbed. As run.js for one character, but for a batch of paths.
 
+import { warmTable } from '../../../models/maze2d/planner.js';
 import { levelAt, rowsOf } from '../levels.js';
 
 /** @typedef {import('diffusion-forcing').Row} Row */
@@ -10,11 +11,24 @@ export class Condensation {
   error = null;
   kept = 0; // tokens that are given: the present is in the latent
   /** @type {import('../../../models/maze2d/planner.js').Plan | null} */ plan = null;
-  #settings;
+  /** Rows behind the first. */
+  planned;
+  columns;
+  #levelAt;
+  #steps;
 
-  /** @param {{ length: number, schedule: string, steps: number, uncertainty: number }} settings */
-  constructor(settings) {
-    this.#settings = settings;
+  /**
+   * @param {{ length: number, schedule: string, steps: number, uncertainty: number, warm?: number }} settings
+   * @param {boolean} [isWarm]  it starts from what is left of the plan before
+   */
+  constructor({ length, schedule, steps, uncertainty, warm = 0 }, isWarm = false) {
+    const table = isWarm ? warmTable(length, steps, warm) : null;
+    this.columns = length;
+    this.planned = table ? warm : rowsOf(schedule, steps, uncertainty, length);
+    this.#steps = steps;
+    this.#levelAt = table
+      ? (m, t) => table[m][t]
+      : (m, t) => levelAt(schedule, steps, uncertainty, m, t);
   }
 
   /** @param {Row} row */
@@ -32,19 +46,9 @@ export class Condensation {
   get last() {
     return this.rows.length - 1;
   }
-  /** Number of the row in which all is clean. */
-  get planned() {
-    const { schedule, steps, uncertainty, length } = this.#settings;
-    return rowsOf(schedule, steps, uncertainty, length);
-  }
-  get columns() {
-    return this.#settings.length;
-  }
   /** Level, 0 to 1, in a row that may still lie ahead. */
   level(m, t) {
-    const { schedule, steps, uncertainty } = this.#settings;
-    const row = this.rows[m];
-    return (row ? row.levels[t] : levelAt(schedule, steps, uncertainty, m, t)) / steps;
+    return (this.rows[m]?.levels[t] ?? this.#levelAt(m, t)) / this.#steps;
   }
 
   /**

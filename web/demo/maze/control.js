@@ -73,7 +73,8 @@ export class Control {
    * @param {import('../../../models/maze2d/layouts.js').Layout} layout
    * @param {ControlOptions} [options]
    * @param {object} [events]
-   * @param {() => void} [events.onStart]  a plan is begun
+   * @param {(settings: Required<ControlOptions>, isWarm: boolean) => void} [events.onStart]  a plan is begun,
+   *   from noise or from what is left of the one before
    * @param {(row: import('diffusion-forcing').Row) => void} [events.onRow]  and condenses
    * @param {(plan: Plan, isFollowed: boolean) => void} [events.onPlan]  and is there: better than the
    *   one before, or not
@@ -85,10 +86,6 @@ export class Control {
     this.#options = { ...defaults, ...options };
     this.#planner = new Planner(model, layout);
     this.#events = events;
-  }
-
-  get settings() {
-    return this.#options;
   }
 
   /** From the next plan on, which is followed in any case. @param {ControlOptions} options */
@@ -174,11 +171,14 @@ export class Control {
     const { seed, discs, terms, ...options } = this.#options;
     const began = performance.now();
     this.#planner.set({ ...options, terms: [...terms, ...discs.map(obstacle)] });
-    onStart?.();
+    // One that leads elsewhere, or that the ball has lost, is no start for another.
+    const isWarm = options.warm > 0 && !this.#isNew && !(this.#follower.off > astray);
+    const rest = isWarm ? this.#follower.rest() : undefined;
+    onStart?.(this.#options, isWarm);
     let plan;
     try {
       plan = await this.#planner.plan(observation, goal, {
-        ...{ via, seed: seed + this.#plans, onRow, signal },
+        ...{ via, rest, seed: seed + this.#plans, onRow, signal },
       });
     } catch (error) {
       if (signal.aborted) return null;

@@ -59,7 +59,8 @@ const stage = $('stage');
 
 const settings = () => {
   const { seed, scale, futures, steps, candidates, interval, discs } = state;
-  return { seed, scale, futures, steps, candidates, interval, discs, ...scheduleOf(state) };
+  const warm = Math.min(state.warm, steps - 1);
+  return { seed, scale, futures, steps, candidates, interval, warm, discs, ...scheduleOf(state) };
 };
 const layout = () => layouts[state.maze];
 
@@ -189,9 +190,8 @@ function showEngine() {
 // ---- Planning ----
 
 const events = {
-  onStart() {
-    const { length } = control.settings;
-    making = new Condensation({ ...settings(), length });
+  onStart(options, isWarm) {
+    making = new Condensation(options, isWarm);
     if (!running) player.load([making], { playing: !still.matches });
   },
   onRow(row) {
@@ -583,6 +583,7 @@ const words = {
         ? 'one by one'
         : `${value} ${value === 1 ? 'row' : 'rows'}`,
   interval: (value) => seconds(value),
+  warm: (value) => (value ? `${value} ${value === 1 ? 'row' : 'rows'}` : 'none'),
 };
 
 function showState() {
@@ -590,6 +591,7 @@ function showState() {
     radio.checked = radio.value === state.maze;
   $('seed').value = String(state.seed);
   $('uncertainty').max = String(state.steps);
+  $('warm').max = String(state.steps - 1);
   for (const id of sliders) {
     const slider = $(id);
     const value = Math.min(state[id], Number(slider.max));
@@ -602,7 +604,7 @@ function showState() {
   // Without guidance there is nothing to average.
   $('futures').disabled = !state.scale;
 }
-const sliders = ['scale', 'futures', 'candidates', 'uncertainty', 'steps', 'interval'];
+const sliders = ['scale', 'futures', 'candidates', 'uncertainty', 'steps', 'interval', 'warm'];
 
 /** Changes the state from a control and plans anew. */
 function change(part) {

@@ -13,6 +13,7 @@ export const LIMITS = {
   steps: [2, 40],
   candidates: [1, 16],
   interval: [16, 256],
+  warm: [0, 39],
 };
 /** Of a drawn obstacle. */
 export const radii = [0.15, 1.5];
@@ -22,14 +23,14 @@ export const most = 8;
 /** Where the ball starts: far from the maze's own goal. */
 const starts = { umaze: [3, 1], medium: [1, 1], large: [1, 1] };
 
-const { seed, scale, futures, steps, candidates, interval, schedule, uncertainty } =
+const { seed, scale, futures, steps, candidates, interval, warm, schedule, uncertainty } =
   controlDefaults;
 /** The schedules in one number: rows by which a token starts behind the one before it. */
 const delays = { 'full-sequence': 0, pyramid: uncertainty, autoregressive: steps };
 
 export const defaults = {
   maze: 'large',
-  ...{ seed, scale, futures, steps, candidates, interval, uncertainty: delays[schedule] },
+  ...{ seed, scale, futures, steps, candidates, interval, warm, uncertainty: delays[schedule] },
 };
 
 /**
