@@ -220,8 +220,9 @@ const pair = (point) => [point[0], point[1]];
 
 /** How close to the goal a path has to come to be there: well inside of what is rewarded. */
 const close = 0.3;
-/** The longest way that the ball can make in a frame, with some tolerance. */
+/** The longest way that the ball can make in a frame, and the largest change of it, with some tolerance. */
 const fastest = 0.055;
+const hardest = 0.0035;
 
 /**
  * @param {Float32Array} frames
@@ -241,8 +242,9 @@ function judge(frames, fields, stride, start, targets, terms) {
   let nearest = Infinity; // to the next target
   let arrival = Infinity;
   let away = 0;
-  let wrong = 0; // leaps, and depths in discs
+  let wrong = 0; // leaps and jerks that no ball can make, and depths in discs
   let last = start;
+  let before = start;
   for (let i = 0; i < n; i++) {
     const at = points.subarray(2 * i, 2 * i + 2);
     at.set(frames.subarray(fields * i, fields * i + 2));
@@ -251,6 +253,8 @@ function judge(frames, fields, stride, start, targets, terms) {
     if (counts && (fields === 2 || distance(at, goal) > sizes.goal)) away += stride;
     if (counts) {
       wrong += Math.max(0, distance(at, last) - fastest * stride);
+      const bend = Math.hypot(at[0] - 2 * last[0] + before[0], at[1] - 2 * last[1] + before[1]);
+      if (i > 1) wrong += Math.max(0, bend - hardest * stride * stride);
       for (const { at: centre = [0, 0], size } of discs)
         wrong += Math.max(0, Number(size) - distance(at, /** @type {Point} */ (centre)));
     }
@@ -262,6 +266,7 @@ function judge(frames, fields, stride, start, targets, terms) {
         if (++passed === targets.length) arrival = i;
       }
     }
+    before = last;
     last = at;
   }
   let missing = 0; // the way through the targets that are left
