@@ -142,7 +142,8 @@ function verdict() {
   const arriving = candidates.filter(({ arrival }) => arrival < Infinity).length;
   if (!arriving) return `None of ${candidates.length} candidates arrives; the nearest is chosen.`;
   const there = `${arriving} of ${candidates.length} candidates arrive${arriving === 1 ? 's' : ''}`;
-  if (best.arrival === Infinity) return `${there}; the one chosen falls short.`;
+  if (best.arrival === Infinity)
+    return `${there}; the most plausible one is chosen, and falls short.`;
   return `${there}, the one chosen after ${seconds(plan.stride * (best.arrival + 1))}.`;
 }
 
