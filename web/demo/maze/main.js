@@ -131,7 +131,7 @@ function verdict() {
   const { reached, steps } = control;
   if (running) {
     if (steps < pushed + 80) return 'Pushed off its path.';
-    if (reached < Infinity) return `There after ${seconds(reached)}. It stays until you push it.`;
+    if (reached < Infinity) return `There after ${seconds(reached)}. Now push it.`;
     return steps > layout().steps ? 'Still on its way.' : 'On its way.';
   }
   if (reached < Infinity) return `There after ${seconds(reached)}.`;
