@@ -15,7 +15,13 @@
  * @property {number} [radius]  in cells; no handle is smaller than a finger
  */
 
-const arrows = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+/** Ways of the arrow keys, x down and y to the right. */
+export const arrows = {
+  ArrowUp: [-1, 0],
+  ArrowDown: [1, 0],
+  ArrowLeft: [0, -1],
+  ArrowRight: [0, 1],
+};
 
 export class Handles {
   /** @type {Map<string, { element: HTMLButtonElement, handle: Handle }>} */
@@ -49,10 +55,6 @@ export class Handles {
     if (!known) return;
     known.handle.at = at;
     this.#place(known, false);
-  }
-
-  focus(id) {
-    this.#all.get(id)?.element.focus();
   }
 
   #place({ element, handle }, named = true) {

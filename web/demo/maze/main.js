@@ -14,8 +14,10 @@ import { Condensation } from './condensation.js';
 import { Control } from './control.js';
 import { place, spoken } from './geometry.js';
 import { Handles } from './handles.js';
+import { Luck } from './luck.js';
 import { MapView } from './map.js';
 import { loadPhysics } from './physics.js';
+import { Pointing } from './pointing.js';
 import {
   LIMITS,
   defaults,
@@ -26,7 +28,6 @@ import {
   scheduleOf,
   taskOf,
 } from './state.js';
-import { attempts, summarize } from './trial.js';
 
 const MODEL = new URL('../../../models/maze2d/model.safetensors', import.meta.url);
 const $ = (id) => document.getElementById(id);
@@ -53,8 +54,6 @@ let pushed = -Infinity; // step of the last push
 let tool = 'goal';
 let selected = -1; // token under the pointer
 let arrow = null; // a push that is aimed: from, to
-let drawn = null; // an obstacle that is being drawn
-let cross = null; // where the keyboard points
 const stage = $('stage');
 
 const settings = () => {
@@ -80,18 +79,19 @@ function draw() {
   const scene = {
     goal: state.goal,
     ball: control?.observation ?? state.start,
-    discs: drawn ? [...state.discs, drawn] : state.discs,
+    discs: pointing.drawn ? [...state.discs, pointing.drawn] : state.discs,
     via: state.via,
     passed: control ? state.via.length - control.via.length : 0,
     trail: control?.trail,
-    ...{ arrow, cross, selected },
+    cross: pointing.cross,
+    ...{ arrow, selected },
   };
   if (running) {
     const now = making?.last >= 0 ? making : shown;
     map.draw({ ...scene, plan: shown?.plan, condensation: making, position: Infinity, faint: 0.6 });
     if (now) table.draw(now, now.last, selected);
   } else {
-    const row = run && (player.playing && !still.matches ? player.rowOf(run) : scrubbed(run));
+    const row = run && player.rowOf(run);
     map.draw({ ...scene, condensation: run, position: row });
     if (run) {
       table.draw(run, Math.max(0, row), selected);
@@ -100,9 +100,6 @@ function draw() {
   }
   showFigures();
 }
-
-/** While it stands still the playhead may be between two rows, where it was scrubbed to. */
-const scrubbed = (run) => player.rowOf(run);
 
 function showRow(run, row) {
   const scrub = $('scrub');
@@ -259,7 +256,7 @@ async function openMaze() {
   stop();
   map.show(layout());
   comparison.show(layout());
-  showTrial([]);
+  luck.show(layout());
   showHandles();
   if (!model) return draw();
   control?.maze?.dispose();
@@ -404,12 +401,6 @@ function reset() {
 
 function showHandles() {
   const at = spoken;
-  const changed = () => {
-    begin();
-    saveState();
-    showHandles();
-    plan();
-  };
   const drag = (set) => (point) => {
     set(point);
     showHandles();
@@ -453,12 +444,12 @@ function showHandles() {
       radius: disc[2],
       label: `Obstacle, ${at(disc)}: drag to move, tap to remove`,
       move: drag(([x, y]) => disc.splice(0, 2, round(x), round(y))),
-      drop: changed,
+      drop: afterDrawing,
       tap: () => remove('discs', k),
       remove: () => remove('discs', k),
       grow(by) {
         disc[2] = bounded(radii, round(disc[2] + 0.1 * by));
-        changed();
+        afterDrawing();
       },
     })),
     ...state.via.map((point, k) => ({
@@ -466,7 +457,7 @@ function showHandles() {
       at: point,
       label: `Way-point, ${at(point)}: drag to move, tap to remove`,
       move: drag((to) => point.splice(0, 2, ...place(layout(), to))),
-      drop: changed,
+      drop: afterDrawing,
       tap: () => remove('via', k),
       remove: () => remove('via', k),
     })),
@@ -480,7 +471,7 @@ function showHandles() {
         begin();
         planSoon();
       }),
-      drop: changed,
+      drop: afterDrawing,
       tap() {},
     },
     {
@@ -509,7 +500,7 @@ function afterDrawing() {
 }
 
 /** What a click in the maze does, or Enter under the cross. */
-function act(point, radius = 0.4) {
+function act(point, radius) {
   if (tool === 'goal') state.goal = place(layout(), point);
   else if (tool === 'via' && state.via.length < most) state.via.push(place(layout(), point));
   else if (tool === 'obstacle' && state.discs.length < most)
@@ -517,57 +508,15 @@ function act(point, radius = 0.4) {
   afterDrawing();
 }
 
-function listenToMap() {
-  const sheet = $('sheet');
-  let from = null;
-  sheet.addEventListener('pointerdown', (event) => {
-    if (event.button || tool !== 'obstacle') return;
-    sheet.setPointerCapture(event.pointerId);
-    from = map.pointAt(event);
-  });
-  sheet.addEventListener('pointermove', (event) => {
-    if (!from) return;
-    const to = map.pointAt(event);
-    const radius = Math.hypot(to[0] - from[0], to[1] - from[1]);
-    drawn = radius > 0.1 ? [...from, bounded(radii, radius)] : null;
+const pointing = new Pointing(map, {
+  draws: () => tool === 'obstacle',
+  origin: () => state.goal,
+  act,
+  changed(isSpoken) {
+    if (isSpoken) $('status').textContent = spoken(pointing.cross);
     draw();
-  });
-  const end = () => {
-    if (!from) return;
-    const [point, radius] = [from, drawn?.[2]];
-    from = drawn = null;
-    act(point, radius);
-  };
-  sheet.addEventListener('pointerup', end);
-  sheet.addEventListener('pointercancel', () => (from = drawn = null));
-  sheet.addEventListener('click', (event) => {
-    if (tool !== 'obstacle') act(map.pointAt(event));
-  });
-  sheet.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const step = by[event.key];
-    if (step) {
-      const size = event.shiftKey ? 1 : 0.25;
-      cross ??= [...state.goal];
-      const { rows } = layout();
-      cross = [
-        bounded([0.5, rows.length - 1.9], cross[0] + size * step[0]),
-        bounded([0.5, rows[0].length - 1.9], cross[1] + size * step[1]),
-      ];
-      $('status').textContent = spoken(cross);
-      player.dirty = true;
-      draw();
-    } else if (event.key === 'Enter' && cross) act(cross);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  sheet.addEventListener('blur', () => {
-    cross = null;
-    player.dirty = true;
-  });
-}
+  },
+});
 
 // ---- Address and controls ----
 
@@ -618,7 +567,6 @@ function change(part) {
 function changeMaze(maze) {
   if (maze === state.maze) return;
   state = { ...state, maze, ...taskOf(maze) };
-  cross = null;
   showState();
   saveState();
   openMaze();
@@ -671,7 +619,6 @@ function listen() {
   $('trial').addEventListener('click', trial);
   document.addEventListener('keydown', onKey);
   new ResizeObserver(() => draw()).observe($('map'));
-  listenToMap();
 }
 
 const columns = () => ({ columns: (shown ?? making)?.columns ?? 1 });
@@ -734,45 +681,20 @@ async function compare() {
   $('compare').disabled = false;
 }
 
-const trails = new MapView($('trails'));
-let tried = []; // attempts so far
-let trying = null; // AbortController of the trial
-
-function showTrial(all) {
-  trying?.abort();
-  tried = all;
-  trails.show(layout());
-  $('tally').textContent = '';
-  trails.draw({});
-}
+const luck = new Luck($('luck'), {
+  canvas: $('trails'),
+  tally: $('tally'),
+  button: $('trial'),
+});
 
 async function trial() {
-  if (trying) return trying.abort();
-  const { signal } = (trying = new AbortController());
-  $('trial').textContent = 'Stop';
-  tried = [];
-  const pairs = 50;
   try {
-    if (!(await getBall())) return;
-    const options = { ...settings(), discs: [] };
-    for await (const attempt of attempts(model, layout(), await physics, {
-      pairs,
-      control: options,
-    })) {
-      if (signal.aborted) break;
-      tried.push(attempt);
-      const { count, arrived, steps, ms } = summarize(tried);
-      trails.draw({ attempts: tried });
-      $('tally').textContent =
-        `${arrived} of ${count} arrived${arrived ? `, after ${seconds(steps)} on average` : ''}.\n` +
-        `A plan took ${Math.round(ms)} ms (median).`;
-      Object.assign($('luck').dataset, { count, arrived, ms });
-    }
+    await luck.run(model, async () => ((await getBall()) ? physics : null), {
+      ...settings(),
+      discs: [],
+    });
   } catch (error) {
     say(trouble(error), { aloud: true, trouble: true });
-  } finally {
-    trying = null;
-    $('trial').textContent = 'Run 50 random pairs';
   }
 }
 
@@ -800,7 +722,7 @@ startTheme($('theme'), () => {
   player.dirty = true;
   if (map.layout) draw();
   comparison.draw();
-  if (trails.layout) trails.draw({ attempts: tried });
+  luck.draw();
 });
 showState();
 changeTool('goal');
