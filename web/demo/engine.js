@@ -1,24 +1,25 @@
-// The model behind the page, and what to say when it cannot be had.
+// The model behind a page, and what to say when it cannot be had.
 
 import { features, loadModel } from 'diffusion-forcing';
 
-const MODEL = new URL('../../models/kanji/model.safetensors', import.meta.url);
-
-/** @param {{onProgress: (p: import('../src/types.js').Progress) => void}} options */
-export async function load({ onProgress }) {
+/**
+ * @param {URL} url  of the model
+ * @param {{onProgress: (p: import('../src/types.js').Progress) => void}} options
+ */
+export async function load(url, { onProgress }) {
   if (!features().simd)
     throw Object.assign(new Error('no WebAssembly SIMD'), { code: 'NOT_SUPPORTED' });
   const build = new URLSearchParams(location.search).get('build') === 'simd' ? 'simd' : 'auto';
-  // The sheet of two dozen gains little from more, and every worker has to start first.
+  // Batches of a dozen or two gain little from more, and every worker has to start first.
   const workers = Math.min(4, navigator.hardwareConcurrency ?? 1);
-  return loadModel(MODEL, { build, onProgress, workers });
+  return loadModel(url, { build, onProgress, workers });
 }
 
 /** A sentence for people, by error code. */
 export function trouble(error) {
   switch (error?.code) {
     case 'NOT_SUPPORTED':
-      return 'This browser has no WebAssembly SIMD, so the model cannot run here. The recorded run still plays.';
+      return 'This browser has no WebAssembly SIMD, so the model cannot run here.';
     case 'NO_MEMORY':
       return 'There was not enough memory. Fewer steps, or closing other tabs, may help.';
     case 'IO':

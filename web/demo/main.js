@@ -13,6 +13,7 @@ import { LIMITS, SCHEDULES, formatState, hasState, parseState } from './state.js
 import { colours, startTheme } from './theme.js';
 import { View } from './view.js';
 
+const MODEL = new URL('../../models/kanji/model.safetensors', import.meta.url);
 const $ = (id) => document.getElementById(id);
 const NAMES = {
   autoregressive: 'Autoregressive',
@@ -157,7 +158,7 @@ async function boot() {
   $('progress').hidden = false;
   say('A recorded run, while the model loads.');
   try {
-    model = await load({
+    model = await load(MODEL, {
       onProgress({ loaded, total }) {
         $('engine').textContent = total
           ? `${megabytes(loaded)} of ${megabytes(total)}`
@@ -167,7 +168,9 @@ async function boot() {
       },
     });
   } catch (error) {
-    say(trouble(error), { aloud: true, trouble: true, retry: error?.code !== 'NOT_SUPPORTED' });
+    const hopeless = error?.code === 'NOT_SUPPORTED';
+    const comfort = hopeless ? ' The recorded run still plays.' : '';
+    say(trouble(error) + comfort, { aloud: true, trouble: true, retry: !hopeless });
     $('engine').textContent = '';
     return;
   } finally {

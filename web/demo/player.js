@@ -6,10 +6,14 @@ export class Player {
   playing = false;
   position = 0;
 
-  /** @param {{draw: () => void, changed: () => void}} callbacks  changed: plays or not */
-  constructor({ draw, changed }) {
+  /**
+   * changed: plays or not; seconds: what a run takes at least and at most
+   * @param {{draw: () => void, changed: () => void, seconds?: [number, number]}} options
+   */
+  constructor({ draw, changed, seconds = [5, 12] }) {
     this.draw = draw;
     this.changed = changed;
+    this.limits = seconds;
     requestAnimationFrame(this.#tick);
   }
 
@@ -25,7 +29,8 @@ export class Player {
     return Math.max(1, ...this.runs.map((run) => run.planned));
   }
   get #seconds() {
-    return Math.min(12, Math.max(5, this.rows * 0.06));
+    const [least, most] = this.limits;
+    return Math.min(most, Math.max(least, this.rows * 0.06));
   }
   /** How far the recorded rows reach. */
   get reach() {
