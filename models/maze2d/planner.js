@@ -41,7 +41,12 @@ export const defaults = {
 };
 
 /** What is different for models of states. @type {PlannerOptions} */
-const statesDefaults = { length: 16, interval: 16 };
+const statesDefaults = { length: 10, scale: 4, interval: 8 };
+/**
+ * Near the goal, plans of states are short and drawn harder. The data never stay at a goal: far ahead the ball is
+ * elsewhere in every likely future.
+ */
+const near = { distance: 1.2, length: 3, scale: 40 };
 
 /**
  * @typedef {object} Path
@@ -96,10 +101,8 @@ export class Planner {
   /** @type {'path' | 'states'} */
   #form;
   #options;
-  /** That of plans from noise. @type {Sampler | undefined} */
-  #sampler;
-  /** That of plans from the one before. @type {Sampler | undefined} */
-  #warm;
+  /** By what they are for. @type {Map<string, Sampler>} */
+  #samplers = new Map();
 
   /** @param {Model} model of paths or states; stays the caller's @param {Layout} layout @param {PlannerOptions} [options] */
   constructor(model, layout, options) {
@@ -151,7 +154,7 @@ export class Planner {
     /** @type {Path} */
     let best;
     for (let k = 0; ; k++) {
-      const carried = warm && targets.length === 1 ? rest : undefined;
+      const carried = warm && targets.length === 1 && !states ? rest : undefined;
       const leg = { ...call, seed: seed + k * 2 ** 32 };
       const frames = await this.#sample(state, targets[k], carried, leg);
       const passed = targets.slice(0, k + 1);
@@ -176,8 +179,12 @@ export class Planner {
    * @returns {Promise<Float32Array[]>} frames of each candidate
    */
   async #sample(state, target, carried, { seed, onRow, signal }) {
-    const { candidates, futures, scale, terms } = this.#options;
-    const sampler = carried ? this.#warmSampler() : (this.#sampler ??= this.#makeSampler());
+    const { candidates, futures, terms, warm, steps } = this.#options;
+    const short = this.#form === 'states' && distance(state, target) < near.distance;
+    const { length, scale } = short ? near : this.#options;
+    const sampler = carried
+      ? this.#sampler('warm', { schedule: 'custom', table: warmTable(length, steps, warm) })
+      : this.#sampler(short ? 'near' : 'far', { length });
     sampler.restart(seed).observe(startOf(this.#layout, state));
     if (carried) sampler.start(0, this.#carried(carried));
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
@@ -208,16 +215,13 @@ export class Planner {
     return this.#options.terms.filter(({ kind }) => kind === 'disc').map(discOf);
   }
 
-  /** @param {Partial<SamplerOptions>} [more] */
-  #makeSampler(more) {
+  /** @param {string} purpose @param {Partial<SamplerOptions>} more */
+  #sampler(purpose, more) {
     const { length, candidates: batch, schedule, steps, uncertainty } = this.#options;
-    return this.model.sampler({ length, batch, schedule, steps, uncertainty, ...more });
-  }
-
-  #warmSampler() {
-    const { length, steps, warm } = this.#options;
-    const table = warmTable(length, steps, warm);
-    return (this.#warm ??= this.#makeSampler({ schedule: 'custom', table }));
+    const options = { length, batch, schedule, steps, uncertainty, ...more };
+    const sampler = this.#samplers.get(purpose) ?? this.model.sampler(options);
+    this.#samplers.set(purpose, sampler);
+    return sampler;
   }
 
   /**
@@ -238,9 +242,8 @@ export class Planner {
 
   /** Frees memory; a further plan takes it again. */
   dispose() {
-    this.#sampler?.dispose();
-    this.#warm?.dispose();
-    this.#sampler = this.#warm = undefined;
+    for (const sampler of this.#samplers.values()) sampler.dispose();
+    this.#samplers.clear();
   }
 }
 
