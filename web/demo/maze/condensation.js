@@ -31,8 +31,9 @@ export class Condensation {
       : (m, t) => levelAt(schedule, steps, uncertainty, m, t);
   }
 
-  /** @param {Row} row */
+  /** A plan past way-points has several legs: that to the next one follows. @param {Row} row */
   add(row) {
+    if (row.row === 0) this.rows = [];
     this.rows.push(own(row));
   }
   /** @param {import('../../../models/maze2d/planner.js').Plan} plan */
