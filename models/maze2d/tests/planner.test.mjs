@@ -7,7 +7,7 @@ import { loadModel } from 'diffusion-forcing';
 import { createMaze } from '../environment.js';
 import { runEpisodes, summarize } from '../evaluate.js';
 import { distance, isWall, layouts } from '../layouts.js';
-import { Planner, Tracker, planPolicy } from '../planner.js';
+import { Planner, Tracker, planPolicy, warmTable } from '../planner.js';
 
 const script = fileURLToPath(new URL('../evaluate.mjs', import.meta.url));
 
@@ -146,6 +146,53 @@ test('a tracker keeps a better plan and gives up a lost one', async (t) => {
   const lost = new Tracker(plan);
   lost.act(still([3, 3]));
   assert.equal(lost.yields(worse), true);
+});
+
+test('a warm plan takes fewer rows and stays near the one before', async (t) => {
+  const planner = makePlanner(t, 'large', { warm: 3 });
+  const first = await planner.plan(still([1, 1]), [3, 6], { seed: 1 });
+  const tracker = new Tracker(first);
+  tracker.act(still([1, 1]));
+  const rows = [];
+  const onRow = ({ row }) => rows.push(row);
+  const again = { rest: tracker.rest(), seed: 2, onRow };
+  const second = await planner.plan(still([1, 1]), [3, 6], again);
+  assert.deepEqual(rows, [0, 1, 2, 3]);
+  assert.ok(second.best.arrival < Infinity);
+  const apart = pairs(second.best.points.subarray(0, 2 * second.best.arrival)).map((p) =>
+    nearest(first.best.points, p),
+  );
+  assert.ok(Math.max(...apart) < 0.6, `${Math.max(...apart)}`);
+  assert.equal(warmTable(12, 10, 3).length, 4);
+  assert.deepEqual(warmTable(6, 10, 3), [
+    [3, 3, 10, 10, 10, 10],
+    [2, 2, 7, 7, 7, 7],
+    [1, 1, 3, 3, 3, 3],
+    [0, 0, 0, 0, 0, 0],
+  ]);
+});
+
+test('a model of states: its actions are executed as they were diffused', async (t) => {
+  const file = new URL('../../maze2d-states/model.safetensors', import.meta.url);
+  const states = await loadModel(fileURLToPath(file));
+  t.after(() => states.dispose());
+  const maze = await createMaze('umaze');
+  t.after(() => maze.dispose());
+  const planner = new Planner(states, layouts.umaze);
+  t.after(() => planner.dispose());
+  const far = await planner.plan(still([3, 1]), [1, 1]);
+  const near = await planner.plan(still([1, 2]), [1, 1]);
+  const frames = ({ best }) => best.frames.length / 6;
+  assert.deepEqual([frames(far), frames(near)], [10 * 16, 3 * 16]);
+  const follower = planner.follow(far);
+  for (let f = 0; f < 8; f++)
+    assert.deepEqual(
+      [...follower.act(still([3, 1]))],
+      [...far.best.frames.slice(6 * f + 4, 6 * f + 6)],
+    );
+  const run = { episodes: 2, seed: 3, randomGoal: true };
+  const { success } = summarize(maze.layout, await runEpisodes(maze, planPolicy(planner), run));
+  assert.ok(success.mean >= 0.5);
 });
 
 test('a wrong command says what it expects', () => {
