@@ -252,10 +252,13 @@ class WebKitPage {
   /** Sets the size of the page itself, whatever the window's frame takes. */
   async setViewport({ width, height }) {
     await this.#session('POST', '/window/rect', { width, height });
-    const [dx, dy] = await this.evaluate(
-      (w, h) => [w - window.innerWidth, h - window.innerHeight],
-      ...[width, height],
-    );
+    const frame = (w, h) => [w - window.innerWidth, h - window.innerHeight];
+    let dx, dy;
+    await until(async () => {
+      [dx, dy] = await this.evaluate(frame, width, height);
+      // The page may be told of its new size a little later.
+      if (![dx, dy].every((d) => d >= 0 && d < 300)) throw new Error(`${dx}, ${dy}`);
+    }, 'the window keeps its old size');
     await this.#session('POST', '/window/rect', { width: width + dx, height: height + dy });
   }
 
