@@ -251,15 +251,19 @@ class WebKitPage {
 
   /** Sets the size of the page itself, whatever the window's frame takes. */
   async setViewport({ width, height }) {
+    const size = () => this.evaluate(() => [window.innerWidth, window.innerHeight]);
+    const before = String(await size());
     await this.#session('POST', '/window/rect', { width, height });
-    const frame = (w, h) => [w - window.innerWidth, h - window.innerHeight];
-    let dx, dy;
-    await until(async () => {
-      [dx, dy] = await this.evaluate(frame, width, height);
-      // The page may be told of its new size a little later.
-      if (![dx, dy].every((d) => d >= 0 && d < 300)) throw new Error(`${dx}, ${dy}`);
-    }, 'the window keeps its old size');
-    await this.#session('POST', '/window/rect', { width: width + dx, height: height + dy });
+    // The page may be told of its new size a little later.
+    let now = await size();
+    for (let n = 0; String(now) === before && n < 20; n++) {
+      await sleep(50);
+      now = await size();
+    }
+    await this.#session('POST', '/window/rect', {
+      width: Math.max(2 * width - now[0], 1),
+      height: Math.max(2 * height - now[1], 1),
+    });
   }
 
   async screenshot({ path } = {}) {
