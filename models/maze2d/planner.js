@@ -17,10 +17,13 @@ import { distance, sizes } from './layouts.js';
  * @property {number} [candidates] futures of a plan, of which one is followed
  * @property {number} [futures] Monte Carlo guidance: samples of what is still noisy, over which J is averaged
  * @property {number} [scale] of guidance. 0: none, the candidates alone
- * @property {'full-sequence' | 'pyramid' | 'autoregressive'} [schedule]
+ * @property {'full-sequence' | 'pyramid' | 'autoregressive' | 'rolling'} [schedule] rolling: a pyramid without end.
+ *   A plan that arrives is gone on with: its noisy tail is where the next one starts, behind the latent of what was
+ *   executed, and takes `uncertainty` rows for each token of that
  * @property {number} [steps] denoising steps of a token
- * @property {number} [uncertainty] of a pyramid
- * @property {number} [interval] frames from plan to plan
+ * @property {number} [uncertainty] of a pyramid; of a rolling one a whole number from 1 on
+ * @property {boolean} [memory] of a rolling schedule. false: behind the latent of the observation alone
+ * @property {number} [interval] frames from plan to plan. Rolling: whole tokens, else every plan starts from noise
  * @property {number} [warm] rows of a plan that starts from what is left of the one before, fewer than steps: it only
  *   gets back the noise of so many rows. 0, the default: every plan starts from noise
  * @property {Term[]} [terms] further objectives, such as obstacles
@@ -37,6 +40,7 @@ export const defaults = {
   schedule: 'full-sequence',
   steps: 10,
   uncertainty: 1,
+  memory: true,
   terms: [],
 };
 
@@ -65,8 +69,22 @@ const near = { distance: 1.2, length: 3, scale: 40 };
  * @property {Point} start the observation
  * @property {Point} goal
  * @property {Disc[]} discs to keep out of
+ * @property {Tail} [tail] of a rolling plan
+ */
+/**
+ * What a rolling plan leaves to the next one.
+ * @typedef {object} Tail
+ * @property {Float32Array} frames of the best candidate, the later the noisier
+ * @property {Float32Array | null} latent that they stand behind; null: that of the plan's observation
+ */
+/**
+ * The plan before, and what became of it.
+ * @typedef {object} Before
+ * @property {Follower} follower
+ * @property {ArrayLike<number>} seen x, y after each step since its observation; the last one is where the ball is now
  */
 /** @typedef {{ at: Point, size: number }} Disc */
+/** @typedef {{ sampler: Sampler, latent?: Float32Array | null }} Begun latent: of a rolling plan */
 
 /** What a sampler is made with. */
 const fixed = /** @type {const} */ ([
@@ -92,6 +110,18 @@ export const warmTable = (length, steps, warm) =>
     Array.from({ length }, (_, t) =>
       t < length - newTokens ? warm - row : Math.round((steps * (warm - row)) / warm),
     ),
+  );
+
+/**
+ * Levels of a rolling plan: its tokens come to 0, u, 2 u, .. in so many rows.
+ * @param {number} length
+ * @param {number} steps
+ * @param {number} u
+ * @param {number} rows steps from noise, k u behind k executed tokens
+ */
+export const rollingTable = (length, steps, u, rows) =>
+  Array.from({ length: rows + 1 }, (_, row) =>
+    Array.from({ length }, (_, t) => Math.min(steps, u * t + rows - row)),
   );
 
 export class Planner {
@@ -136,15 +166,14 @@ export class Planner {
    * @param {Point} goal
    * @param {object} [call]
    * @param {Point[]} [call.via] points to pass before, in this order
-   * @param {Float32Array} [call.rest] frames of the plan before that are left, to start from if the option warm says so
+   * @param {Before} [call.before] to go on from, if warm or a rolling schedule says so and there are no way-points
    * @param {number} [call.seed] the same seed gives the same plan
    * @param {(row: Row) => void} [call.onRow] sees the plan condense, from the noise on; once more for each
    *   way-point
    * @param {AbortSignal} [call.signal]
    * @returns {Promise<Plan>}
    */
-  async plan(observation, goal, { via = [], rest, seed = 0, ...call } = {}) {
-    const { warm } = this.#options;
+  async plan(observation, goal, { via = [], before, seed = 0, ...call } = {}) {
     const targets = [...via, goal];
     const states = this.#form === 'states';
     let done = new Float32Array(); // the way through the way-points so far
@@ -153,12 +182,14 @@ export class Planner {
     let candidates;
     /** @type {Path} */
     let best;
+    /** @type {Tail[] | undefined} */
+    let tails;
     for (let k = 0; ; k++) {
-      const carried = warm && targets.length === 1 && !states ? rest : undefined;
       const leg = { ...call, seed: seed + k * 2 ** 32 };
-      const frames = await this.#sample(state, targets[k], carried, leg);
+      const futures = await this.#sample(state, targets[k], via.length ? undefined : before, leg);
+      ({ tails } = futures);
       const passed = targets.slice(0, k + 1);
-      candidates = frames.map((way) => this.#judge(join(done, way), observation, passed));
+      candidates = futures.frames.map((way) => this.#judge(join(done, way), observation, passed));
       best = candidates.reduce((a, b) => (b.cost < a.cost ? b : a));
       // Of states only the first are executed: what lies behind the first target is for later plans.
       if (states || best.arrival === Infinity || k === via.length) break;
@@ -167,26 +198,30 @@ export class Planner {
     }
     const [start, end] = [observation, goal].map((point) => Float64Array.from(point));
     const { stride } = forms[this.#form];
-    return { candidates, best, stride, start, goal: end, discs: this.#discs };
+    const tail = via.length ? undefined : tails?.[candidates.indexOf(best)];
+    return { candidates, best, stride, start, goal: end, discs: this.#discs, tail };
   }
 
   /**
    * One batch of futures.
    * @param {Point} state where they begin
    * @param {Point} target
-   * @param {Float32Array | undefined} carried frames to start from
+   * @param {Before | undefined} before
    * @param {{ seed: number, onRow?: (row: Row) => void, signal?: AbortSignal }} call
-   * @returns {Promise<Float32Array[]>} frames of each candidate
+   * @returns {Promise<{ frames: Float32Array[], tails?: Tail[] }>} of each candidate
    */
-  async #sample(state, target, carried, { seed, onRow, signal }) {
-    const { candidates, futures, terms, warm, steps } = this.#options;
+  async #sample(state, target, before, { seed, onRow, signal }) {
+    const { futures, terms, schedule, warm } = this.#options;
     const short = this.#form === 'states' && distance(state, target) < near.distance;
     const { length, scale } = short ? near : this.#options;
-    const sampler = carried
-      ? this.#sampler('warm', { schedule: 'custom', table: warmTable(length, steps, warm) })
-      : this.#sampler(short ? 'near' : 'far', { length });
-    sampler.restart(seed).observe(startOf(this.#layout, state));
-    if (carried) sampler.start(0, this.#carried(carried));
+    const isPath = this.#form === 'path';
+    /** @type {Begun} */
+    const { sampler, latent } =
+      isPath && schedule === 'rolling'
+        ? await this.#rolling(state, before, seed)
+        : isPath && warm && before
+          ? this.#warm(state, before, seed)
+          : this.#cold(short ? 'near' : 'far', length, state, seed);
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
     if (scale)
       sampler.guide({ terms: [...goalTerms(target), ...terms], scale: scale * futures, futures });
@@ -195,8 +230,63 @@ export class Planner {
       for await (const row of sampler.iterate({ signal })) onRow(row);
     }
     const row = await sampler.run({ signal });
-    const size = row.columns * row.frameStack * row.fields;
-    return Array.from({ length: candidates }, (_, i) => row.tokens.slice(i * size, (i + 1) * size));
+    const frames = split(row, estimateOf(row));
+    if (latent === undefined) return { frames };
+    return { frames, tails: split(row, row.tokens).map((noisy) => ({ frames: noisy, latent })) };
+  }
+
+  /** From noise. @param {string} purpose @param {number} length @param {Point} state @param {number} seed @returns {Begun} */
+  #cold(purpose, length, state, seed) {
+    const sampler = this.#sampler(purpose, { length });
+    return { sampler: sampler.restart(seed).observe(startOf(this.#layout, state)) };
+  }
+
+  /** From what is left, with noise again. @param {Point} state @param {Before} before @param {number} seed @returns {Begun} */
+  #warm(state, { follower }, seed) {
+    const { length, steps, warm } = this.#options;
+    const table = warmTable(length, steps, warm);
+    const sampler = this.#sampler('warm', { schedule: 'custom', table }).restart(seed);
+    sampler.observe(startOf(this.#layout, state)).start(0, this.#carried(follower.rest()));
+    return { sampler };
+  }
+
+  /**
+   * From the noisy tail of a plan that arrives, for all candidates, if whole tokens were executed since; else from noise.
+   * @param {Point} state
+   * @param {Before | undefined} before
+   * @param {number} seed
+   * @returns {Promise<Begun>}
+   */
+  async #rolling(state, before, seed) {
+    const { length, steps, uncertainty, memory } = this.#options;
+    const plan = before?.follower.plan;
+    const tail = plan && plan.best.arrival < Infinity ? plan.tail : undefined;
+    const executed = before ? executedTokens(before.seen, this.model.frameStack) : [];
+    const goesOn = plan && tail && executed.length > 0;
+    const rows = goesOn ? Math.min(executed.length * uncertainty, steps) : steps;
+    const table = rollingTable(length, steps, uncertainty, rows);
+    const options = { schedule: /** @type {const} */ ('custom'), table, allowPartial: true };
+    const sampler = this.#sampler(`rolling, ${rows} rows`, options).restart(seed);
+    const latent = goesOn && memory ? await this.#latent(plan.start, tail.latent, executed) : null;
+    sampler.begin(latent).observe(startOf(this.#layout, state));
+    if (goesOn && rows < steps) {
+      const rest = tail.frames.subarray(executed.length * executed[0].length);
+      sampler.start(0, rest, { noisy: true });
+    }
+    return { sampler, latent };
+  }
+
+  /**
+   * Behind tokens that were executed.
+   * @param {Point} start of the first one
+   * @param {Float32Array | null} before the latent that it stands behind, or null: that of its start
+   * @param {number[][]} executed
+   */
+  async #latent(start, before, executed) {
+    const { length } = executed;
+    const sampler = this.#sampler(`latent of ${length}`, { length, batch: 1 }).restart(0);
+    sampler.begin(before).observe(startOf(this.#layout, start)).keep(0, executed.flat());
+    return sampler.latent(length - 1);
   }
 
   /** @param {Float32Array} frames @param {Point} start @param {Point[]} targets */
@@ -217,7 +307,9 @@ export class Planner {
 
   /** @param {string} purpose @param {Partial<SamplerOptions>} more */
   #sampler(purpose, more) {
-    const { length, candidates: batch, schedule, steps, uncertainty } = this.#options;
+    const { length, candidates: batch, steps, uncertainty } = this.#options;
+    // What does not roll, such as the latent of what was executed, or the way past way-points
+    const schedule = this.#options.schedule === 'rolling' ? 'pyramid' : this.#options.schedule;
     const options = { length, batch, schedule, steps, uncertainty, ...more };
     const sampler = this.#samplers.get(purpose) ?? this.model.sampler(options);
     this.#samplers.set(purpose, sampler);
@@ -254,6 +346,43 @@ export function goalTerms(goal) {
     { kind: 'reach', ...place, size: 0.2, softness: 0.5 },
     { kind: 'at', ...place, size: 0.5, weight: 0.5 },
   ];
+}
+
+/**
+ * Clean values of the tokens, (B, T, F, C): of those that are noisy their estimates.
+ * @param {Row} row
+ */
+function estimateOf({ estimate, tokens, levels, frameStack, fields }) {
+  const values = estimate.slice();
+  const size = frameStack * fields;
+  levels.forEach((level, i) => {
+    if (level === 0) values.set(tokens.subarray(i * size, (i + 1) * size), i * size);
+  });
+  return values;
+}
+
+/** Of each sequence. @param {Row} row @param {Float32Array} values (B, ..) @returns {Float32Array[]} */
+function split({ batch }, values) {
+  const size = values.length / batch;
+  return Array.from({ length: batch }, (_, b) => values.slice(b * size, (b + 1) * size));
+}
+
+/**
+ * What a model of paths would have said of it.
+ * @param {ArrayLike<number>} seen x, y after each step
+ * @param {number} frameStack
+ * @returns {number[][]} its tokens; none if they are not whole
+ */
+function executedTokens(seen, frameStack) {
+  const { stride } = forms.path;
+  const count = seen.length / (2 * stride * frameStack);
+  if (!Number.isInteger(count)) return [];
+  return Array.from({ length: count }, (_, t) =>
+    Array.from({ length: frameStack }, (_, f) => {
+      const step = (t * frameStack + f + 1) * stride - 1;
+      return [seen[2 * step], seen[2 * step + 1]];
+    }).flat(),
+  );
 }
 
 /** @param {Float32Array} a @param {Float32Array} b */
@@ -378,10 +507,11 @@ export class Tracker {
 
   /**
    * Not while what is left of its own plan is better, unless that does not arrive, or the ball is far from it or has
-   * got no further since the last call.
+   * got no further since the last call. To a rolling plan always: it goes on with its own.
    * @param {Plan} next
    */
   yields(next) {
+    if (next.tail) return true;
     const stuck = this.#next === this.#before;
     this.#before = this.#next;
     const lost = this.plan.best.arrival === Infinity || this.off > strayed || stuck;
@@ -479,6 +609,8 @@ export function planPolicy(planner, { seed = 0, onPlan } = {}) {
   let follower;
   let step = 0;
   let plans = 0;
+  /** @type {number[]} */
+  let seen = []; // since the last plan
   return {
     reset(_, to) {
       goal = to;
@@ -486,13 +618,15 @@ export function planPolicy(planner, { seed = 0, onPlan } = {}) {
       follower = undefined;
     },
     async act(observation) {
+      seen.push(observation[0], observation[1]);
       const due = step++ % planner.options.interval === 0;
       if (!follower || (due && follower.wants(observation))) {
         const start = performance.now();
         const plan = await planner.plan(observation, goal, {
           seed: seed + plans++,
-          rest: follower?.rest(),
+          before: follower && { follower, seen },
         });
+        seen = [];
         onPlan?.(plan, performance.now() - start);
         if (!follower || follower.yields(plan)) follower = planner.follow(plan);
       }

@@ -106,7 +106,15 @@ function fakeModel(goal, log) {
           row = 0;
           return this;
         },
-        observe: (values) => (start = [values[0], values[1]]),
+        observe(values) {
+          start = [values[0], values[1]];
+          return this;
+        },
+        begin() {
+          return this;
+        },
+        keep: (token, kept) => log.push({ kept }),
+        latent: async () => new Float32Array(4),
         guide: () => {},
         start: () => log.push('warm'),
         state: async () => state(),
@@ -123,6 +131,17 @@ function fakeModel(goal, log) {
     },
   };
 }
+
+/** Of a plan of so many rows. */
+const firstRow = (rows) => ({
+  ...{
+    row: 0,
+    rows,
+    levels: new Int32Array(5),
+    tokens: new Float32Array(),
+    estimate: new Float32Array(),
+  },
+});
 
 /** A ball without walls, as heavy as the maze's. */
 function fakeMaze() {
@@ -143,16 +162,16 @@ function fakeMaze() {
 
 describe('the control loop', () => {
   const goal = [1, 5];
-  const ready = async (options = {}) => {
+  const ready = async (options = {}, to = goal) => {
     const seeds = [];
     const plans = [];
     const control = new Control(
-      fakeModel(goal, seeds),
+      fakeModel(to, seeds),
       layouts.large,
       { seed: 40, interval: 20, ...options },
       { onPlan: (plan) => plans.push(plan) },
     );
-    control.begin({ start: [1, 1], goal });
+    control.begin({ start: [1, 1], goal: to });
     control.attach(fakeMaze());
     await control.replan();
     return { control, seeds, plans };
@@ -247,14 +266,58 @@ describe('the control loop', () => {
     control.step();
     await control.replan();
     assert.deepEqual(seeds.slice(3), [42]);
-    const condensation = new Condensation(
-      { length: 5, schedule: 'full-sequence', steps: 10, uncertainty: 0, warm: 3 },
-      true,
-    );
+    const condensation = new Condensation({
+      ...{ length: 5, schedule: 'full-sequence', steps: 10, uncertainty: 0, warm: 3 },
+    });
+    assert.equal(condensation.planned, 10);
+    condensation.add(firstRow(3));
+    condensation.rows = []; // what is to come
     assert.equal(condensation.planned, 3);
     assert.equal(condensation.level(0, 0), 0.3);
     assert.equal(condensation.level(0, 4), 1);
     assert.equal(condensation.level(3, 4), 0);
+  });
+
+  it('rolls on from whole tokens of what the ball did', async () => {
+    const rolling = { schedule: 'rolling', uncertainty: 2, interval: 32, steps: 10, length: 5 };
+    const { control, seeds, plans } = await ready(rolling, [1, 6]);
+    assert.ok(plans[0].tail);
+    for (let i = 0; i < 32; i++) control.step();
+    assert.ok(control.planning);
+    for (let i = 0; i < 3; i++) control.step(); // while it is made
+    await control.settled();
+    const kept = seeds.filter((entry) => entry.kept);
+    assert.equal(kept.length, 1);
+    assert.deepEqual(kept[0].kept.slice(-2), Array.from(control.trail.slice(93, 95)));
+    assert.equal(kept[0].kept.length, 16);
+    assert.equal(control.plan, plans[1]);
+    // The next one counts from where that one was begun.
+    for (let i = 0; i < 28; i++) control.step();
+    assert.ok(!control.planning);
+    control.step();
+    assert.ok(control.planning);
+    await control.settled();
+    assert.deepEqual(seeds.findLast((entry) => entry.kept).kept.slice(-2), [
+      ...control.trail.slice(3 * 63, 3 * 63 + 2),
+    ]);
+    // Off its path: anew, at once.
+    control.push([-3, 0]);
+    const before = seeds.length;
+    while (!control.planning) control.step();
+    await control.settled();
+    assert.ok(!seeds.slice(before).some((entry) => entry.kept));
+    const condensation = new Condensation({ ...rolling });
+    assert.deepEqual(
+      [0, 5, 10].map((m) => 10 * condensation.level(m, 1)),
+      [10, 7, 2],
+    );
+    condensation.add(firstRow(2));
+    condensation.rows = [];
+    assert.equal(condensation.planned, 2);
+    assert.deepEqual(
+      [0, 1, 2].map((m) => 10 * condensation.level(m, 1)),
+      [4, 3, 2],
+    );
   });
 
   it('can be watched', async () => {
@@ -510,6 +573,19 @@ describe('the maze page in Chromium', () => {
     await visitor.planned(() => visitor.page.click('#dice'));
     await visitor.planned(() => visitor.press('2'));
     assert.equal(await visitor.address('maze'), 'medium');
+  });
+
+  it('rolls on in one row for each token', async () => {
+    await visitor.open('?maze=medium&interval=32&steps=12');
+    await visitor.planned(() => visitor.page.click('#rolling'));
+    assert.equal(await visitor.address('rolling'), '1');
+    await visitor.until(() => document.querySelector('#where').textContent === 'row 12 of 12');
+    await visitor.page.click('#run');
+    await visitor.until(() => document.querySelector('#stage').dataset.rows === '1');
+    await visitor.verdict('There after');
+    await visitor.page.click('#run');
+    await visitor.planned(() => visitor.page.click('#rolling'));
+    assert.equal(await visitor.address('rolling'), null);
   });
 
   it('compares plans with and without guidance', async () => {

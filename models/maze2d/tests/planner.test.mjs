@@ -7,7 +7,7 @@ import { loadModel } from 'diffusion-forcing';
 import { createMaze } from '../environment.js';
 import { runEpisodes, summarize } from '../evaluate.js';
 import { distance, isWall, layouts } from '../layouts.js';
-import { Planner, Tracker, planPolicy, warmTable } from '../planner.js';
+import { Planner, Tracker, planPolicy, rollingTable, warmTable } from '../planner.js';
 
 const script = fileURLToPath(new URL('../evaluate.mjs', import.meta.url));
 
@@ -151,11 +151,11 @@ test('a tracker keeps a better plan and gives up a lost one', async (t) => {
 test('a warm plan takes fewer rows and stays near the one before', async (t) => {
   const planner = makePlanner(t, 'large', { warm: 3 });
   const first = await planner.plan(still([1, 1]), [3, 6], { seed: 1 });
-  const tracker = new Tracker(first);
-  tracker.act(still([1, 1]));
+  const follower = new Tracker(first);
+  follower.act(still([1, 1]));
   const rows = [];
   const onRow = ({ row }) => rows.push(row);
-  const again = { rest: tracker.rest(), seed: 2, onRow };
+  const again = { before: { follower, seen: [] }, seed: 2, onRow };
   const second = await planner.plan(still([1, 1]), [3, 6], again);
   assert.deepEqual(rows, [0, 1, 2, 3]);
   assert.ok(second.best.arrival < Infinity);
@@ -170,6 +170,87 @@ test('a warm plan takes fewer rows and stays near the one before', async (t) => 
     [1, 1, 3, 3, 3, 3],
     [0, 0, 0, 0, 0, 0],
   ]);
+});
+
+test('a rolling plan goes on from its noisy tail, behind what was executed', async (t) => {
+  assert.deepEqual(rollingTable(5, 4, 1, 2), [
+    [2, 3, 4, 4, 4],
+    [1, 2, 3, 4, 4],
+    [0, 1, 2, 3, 4],
+  ]);
+  const rolling = { schedule: 'rolling', steps: 12, interval: 32 };
+  const planner = makePlanner(t, 'large', rolling);
+  const goal = [3, 6];
+  /** Its plan, and levels of the first token. */
+  const make = async (start, call) => {
+    const levels = [];
+    const onRow = (row) => levels.push(row.levels[0]);
+    return { ...(await planner.plan(start, goal, { seed: 1, onRow, ...call })), levels };
+  };
+  const first = await make(still([1, 1]));
+  assert.deepEqual(first.levels, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+  assert.ok(first.best.arrival < Infinity);
+  assert.equal(first.tail.latent, null);
+
+  // It is followed for one token, the last point of which is where the next plan is made.
+  const maze = await createMaze('large');
+  t.after(() => maze.dispose());
+  maze.set([1, 1]);
+  const follower = planner.follow(first);
+  const seen = [];
+  for (let step = 0; step < 32; step++) {
+    const [x, y] = maze.step(follower.act(maze.observation));
+    seen.push(x, y);
+  }
+  const here = [...maze.observation];
+  const before = { follower, seen };
+  const second = await make(here, { before });
+  assert.deepEqual(second.levels, [1, 0], 'one row of one token');
+  assert.equal(second.tail.latent.length, model.latentSize);
+  assert.equal(follower.yields(second), true);
+  const way = ({ best }, from) => pairs(best.points.subarray(from, 2 * 40));
+  const apart = (a, b) => Math.max(...a.map((p, i) => distance(p, b[i])));
+  assert.ok(apart(way(second, 0).slice(0, 32), way(first, 16)) < 0.5, 'as it was planned before');
+  assert.ok(distance(second.best.points.subarray(0, 2), here) < 0.3);
+
+  // What was executed counts: here as if the ball had stood still.
+  const stood = await make(here, { before: { follower, seen: seen.map(() => 1) } });
+  assert.notDeepEqual(stood.tail.latent, second.tail.latent);
+  assert.deepEqual(stood.levels, [1, 0]);
+  planner.set({ memory: false });
+  const forgetful = await make(here, { before });
+  assert.deepEqual([forgetful.levels, forgetful.tail.latent], [[1, 0], null]);
+  assert.notDeepEqual(forgetful.best.points, second.best.points);
+  planner.set({ memory: true });
+
+  // Two tokens at a time, tokens in part, a plan that does not arrive.
+  const two = await make(here, { before: { follower, seen: [...seen, ...seen] } });
+  assert.deepEqual(two.levels, [2, 1, 0]);
+  const part = await make(here, { before: { follower, seen: seen.slice(2) } });
+  assert.equal(part.levels.length, 13);
+  const nowhere = { ...first, best: { ...first.best, arrival: Infinity } };
+  const anew = await make(here, { before: { follower: planner.follow(nowhere), seen } });
+  assert.equal(anew.levels.length, 13);
+});
+
+test('a ball with rolling plans gets there', async (t) => {
+  for (const [name, least] of [
+    ['umaze', 110],
+    ['medium', 140],
+    ['large', 150],
+  ]) {
+    const maze = await createMaze(name);
+    t.after(() => maze.dispose());
+    const planner = makePlanner(t, name, { schedule: 'rolling', steps: 12, interval: 32 });
+    let rolled = 0;
+    const onPlan = ({ tail }) => (rolled += tail.latent ? 1 : 0);
+    const run = { episodes: 6, seed: 5, randomGoal: true };
+    const policy = planPolicy(planner, { onPlan });
+    const { success, score } = summarize(maze.layout, await runEpisodes(maze, policy, run));
+    assert.equal(success.mean, 1, name);
+    assert.ok(score.mean > least, `${name}: ${score.mean}`);
+    assert.ok(rolled > 0);
+  }
 });
 
 test('a model of states: its actions are executed as they were diffused', async (t) => {

@@ -1,7 +1,7 @@
 // The rows of one plan, recorded as they come, so that its condensing out of noise can be played
 // and scrubbed. As run.js for one character, but for a batch of paths.
 
-import { warmTable } from '../../../models/maze2d/planner.js';
+import { rollingTable, warmTable } from '../../../models/maze2d/planner.js';
 import { levelAt, rowsOf } from '../levels.js';
 
 /** @typedef {import('diffusion-forcing').Row} Row */
@@ -15,25 +15,38 @@ export class Condensation {
   planned;
   columns;
   #levelAt;
-  #steps;
+  #settings;
 
   /**
    * @param {{ length: number, schedule: string, steps: number, uncertainty: number, warm?: number }} settings
-   * @param {boolean} [isWarm]  it starts from what is left of the plan before
    */
-  constructor({ length, schedule, steps, uncertainty, warm = 0 }, isWarm = false) {
-    const table = isWarm ? warmTable(length, steps, warm) : null;
+  constructor(settings) {
+    const { length, schedule, steps, uncertainty } = (this.#settings = settings);
     this.columns = length;
-    this.planned = table ? warm : rowsOf(schedule, steps, uncertainty, length);
-    this.#steps = steps;
+    const rolls = schedule === 'rolling';
+    this.#expect(rolls ? steps : rowsOf(schedule, steps, uncertainty, length));
+  }
+
+  /** So many rows. They tell whether the plan starts from noise or goes on from the one before. */
+  #expect(rows) {
+    const { length, schedule, steps, uncertainty, warm } = this.#settings;
+    this.planned = rows;
+    const rolls = schedule === 'rolling';
+    let table = null;
+    if (rolls && rows <= steps) table = rollingTable(length, steps, uncertainty, rows);
+    else if (rows === warm) table = warmTable(length, steps, warm);
+    const whole = rolls ? 'pyramid' : schedule; // past way-points
     this.#levelAt = table
       ? (m, t) => table[m][t]
-      : (m, t) => levelAt(schedule, steps, uncertainty, m, t);
+      : (m, t) => levelAt(whole, steps, uncertainty, m, t);
   }
 
   /** A plan past way-points has several legs: that to the next one follows. @param {Row} row */
   add(row) {
-    if (row.row === 0) this.rows = [];
+    if (row.row === 0) {
+      this.rows = [];
+      this.#expect(row.rows);
+    }
     this.rows.push(own(row));
   }
   /** @param {import('../../../models/maze2d/planner.js').Plan} plan */
@@ -49,7 +62,7 @@ export class Condensation {
   }
   /** Level, 0 to 1, in a row that may still lie ahead. */
   level(m, t) {
-    return (this.rows[m]?.levels[t] ?? this.#levelAt(m, t)) / this.#steps;
+    return (this.rows[m]?.levels[t] ?? this.#levelAt(m, t)) / this.#settings.steps;
   }
 
   /**

@@ -61,7 +61,9 @@ export class Control {
   #options;
   #events;
   /** @type {import('../../../models/maze2d/planner.js').Follower | null} */ #follower = null;
-  #since = 0; // steps since the last plan was made
+  #since = 0; // steps since the last plan was begun
+  /** x, y after each step since the plan that is followed was begun. @type {number[]} */ #seen =
+    [];
   #hand = { vx: 0, vy: 0, steps: 0 }; // of a push: for so many steps
   #isNew = true; // the task: the next plan is followed, whatever the one before is worth
   #plans = 0;
@@ -73,8 +75,7 @@ export class Control {
    * @param {import('../../../models/maze2d/layouts.js').Layout} layout
    * @param {ControlOptions} [options]
    * @param {object} [events]
-   * @param {(settings: Required<ControlOptions>, isWarm: boolean) => void} [events.onStart]  a plan is begun,
-   *   from noise or from what is left of the one before
+   * @param {(settings: Required<ControlOptions>) => void} [events.onStart]  a plan is begun
    * @param {(row: import('diffusion-forcing').Row) => void} [events.onRow]  and condenses
    * @param {(plan: Plan, isFollowed: boolean) => void} [events.onPlan]  and is there: better than the
    *   one before, or not
@@ -113,8 +114,9 @@ export class Control {
     this.#isNew = true;
   }
 
-  /** Puts the ball somewhere, at rest unless there are vx, vy. @param {Point} at */
+  /** Puts the ball somewhere, at rest unless there are vx, vy: a new task. @param {Point} at */
   place([x, y, vx = 0, vy = 0]) {
+    this.#isNew = true;
     this.observation.set([x, y, vx, vy]);
     this.maze?.set([x, y], [vx, vy]);
   }
@@ -155,7 +157,9 @@ export class Control {
     this.#abort?.abort();
     const abort = (this.#abort = new AbortController());
     const before = this.#last;
-    const task = { observation: this.observation.slice(), goal: this.goal, via: this.via };
+    const { goal, via } = this;
+    const task = { observation: this.observation.slice(), goal, via, seen: this.#seen.slice() };
+    this.#since = 0;
     const made = (async () => {
       await before.catch(() => {});
       return abort.signal.aborted ? null : this.#make(task, abort.signal);
@@ -166,19 +170,19 @@ export class Control {
     return made;
   }
 
-  async #make({ observation, goal, via }, signal) {
+  async #make({ observation, goal, via, seen }, signal) {
     const { onStart, onRow, onPlan } = this.#events;
     const { seed, discs, terms, ...options } = this.#options;
     const began = performance.now();
     this.#planner.set({ ...options, terms: [...terms, ...discs.map(obstacle)] });
     // One that leads elsewhere, or that the ball has lost, is no start for another.
-    const isWarm = options.warm > 0 && !this.#isNew && !(this.#follower.off > astray);
-    const rest = isWarm ? this.#follower.rest() : undefined;
-    onStart?.(this.#options, isWarm);
+    const follower = this.#isNew || this.#follower.off > astray ? null : this.#follower;
+    const before = follower ? { follower, seen } : undefined;
+    onStart?.(this.#options);
     let plan;
     try {
       plan = await this.#planner.plan(observation, goal, {
-        ...{ via, rest, seed: seed + this.#plans, onRow, signal },
+        ...{ via, before, seed: seed + this.#plans, onRow, signal },
       });
     } catch (error) {
       if (signal.aborted) return null;
@@ -187,9 +191,11 @@ export class Control {
     if (signal.aborted) return null;
     this.times.push(performance.now() - began);
     this.#plans++;
-    this.#since = 0;
     const isBetter = this.#isNew || this.#follower.yields(plan);
-    if (isBetter) this.#follower = this.#planner.follow(plan);
+    if (isBetter) {
+      this.#follower = this.#planner.follow(plan);
+      this.#seen = this.#seen.slice(seen.length);
+    }
     this.#isNew = false;
     onPlan?.(plan, isBetter);
     return plan;
@@ -214,6 +220,7 @@ export class Control {
     this.observation.set(at);
     this.steps++;
     this.#since++;
+    this.#seen.push(at[0], at[1]);
     const { touching } = maze;
     if (touching) this.contacts++;
     this.trail.push(at[0], at[1], Number(touching));
@@ -226,7 +233,10 @@ export class Control {
 
   #isDue(at) {
     if (!this.via.length && !this.#follower.wants(at)) return false;
-    if (this.#since >= this.#options.interval) return true;
+    const { interval, schedule } = this.#options;
+    // A rolling plan that was late goes on where the next token ends.
+    if (this.#since >= interval && (schedule !== 'rolling' || this.#since % interval === 0))
+      return true;
     return this.#since >= patience && this.#follower.off > astray;
   }
 

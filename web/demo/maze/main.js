@@ -188,8 +188,8 @@ function showEngine() {
 // ---- Planning ----
 
 const events = {
-  onStart(options, isWarm) {
-    making = new Condensation(options, isWarm);
+  onStart(options) {
+    making = new Condensation(options);
     if (!running) player.load([making], { playing: !still.matches });
   },
   onRow(row) {
@@ -198,6 +198,7 @@ const events = {
   },
   onPlan(plan, isFollowed) {
     making.finish(plan);
+    stage.dataset.rows = String(making.planned);
     if (isFollowed) shown = making;
     making = null;
     // Begun while the ball ran, done after it was held.
@@ -524,16 +525,16 @@ function saveState() {
   history.replaceState(null, '', formatState(state, location.search) + location.hash);
 }
 
+const inRows = (value) => (value ? `${value} ${value === 1 ? 'row' : 'rows'}` : 'none');
 const words = {
   scale: (value) => (value ? String(value) : 'none'),
-  uncertainty: (value, { steps }) =>
-    value <= 0
-      ? 'none'
-      : value >= steps
-        ? 'one by one'
-        : `${value} ${value === 1 ? 'row' : 'rows'}`,
-  interval: (value) => seconds(value),
-  warm: (value) => (value ? `${value} ${value === 1 ? 'row' : 'rows'}` : 'none'),
+  uncertainty(_, state) {
+    const { schedule, uncertainty } = scheduleOf(state);
+    if (schedule === 'autoregressive') return 'one by one';
+    return inRows(uncertainty);
+  },
+  interval: (_, state) => seconds(scheduleOf(state).interval ?? state.interval),
+  warm: inRows,
 };
 
 function showState() {
@@ -553,6 +554,8 @@ function showState() {
   }
   // Without guidance there is nothing to average.
   $('futures').disabled = !state.scale;
+  $('warm').disabled = Boolean(state.rolling);
+  $('rolling').checked = Boolean(state.rolling);
 }
 const sliders = ['scale', 'futures', 'candidates', 'uncertainty', 'steps', 'interval', 'warm'];
 
@@ -594,6 +597,7 @@ function listen() {
     radio.addEventListener('change', () => changeTool(radio.value));
   for (const id of sliders)
     $(id).addEventListener('input', () => change({ [id]: Number($(id).value) }));
+  $('rolling').addEventListener('change', () => change({ rolling: Number($('rolling').checked) }));
   $('seed').addEventListener('change', () =>
     change({ seed: Number($('seed').value.replace(/\D/g, '')) || 0 }),
   );

@@ -14,11 +14,15 @@ export const LIMITS = {
   candidates: [1, 16],
   interval: [16, 256],
   warm: [0, 39],
+  rolling: [0, 1],
 };
 /** Of a drawn obstacle. */
 export const radii = [0.15, 1.5];
 /** Obstacles or way-points, at most. */
 export const most = 8;
+
+/** Steps of the ball that a token of the model holds. */
+const token = 32;
 
 /** Where the ball starts: far from the maze's own goal. */
 const starts = { umaze: [3, 1], medium: [1, 1], large: [1, 1] };
@@ -33,6 +37,7 @@ const delays = { 'full-sequence': 0, pyramid: uncertainty, autoregressive: steps
 export const defaults = {
   maze: 'large',
   ...{ seed, scale, futures, steps, candidates, interval, warm, uncertainty: delays[schedule] },
+  rolling: 0,
 };
 
 /**
@@ -92,8 +97,13 @@ export function formatState(state, search) {
   return `?${text}`.replaceAll('%2C', ',');
 }
 
-/** The schedule that a delay between tokens makes. */
-export function scheduleOf({ uncertainty, steps }) {
+/** The schedule that a delay between tokens makes, and what else goes with it. */
+export function scheduleOf({ uncertainty, steps, rolling, interval }) {
+  if (rolling) {
+    const rows = Math.min(steps, Math.max(1, Math.round(uncertainty)));
+    const tokens = Math.max(1, Math.round(interval / token));
+    return { schedule: 'rolling', uncertainty: rows, interval: tokens * token, warm: 0 };
+  }
   if (uncertainty <= 0) return { schedule: 'full-sequence', uncertainty: 0 };
   if (uncertainty >= steps) return { schedule: 'autoregressive', uncertainty: steps };
   return { schedule: 'pyramid', uncertainty };
