@@ -185,8 +185,8 @@ export class Planner {
     /** @type {Tail[] | undefined} */
     let tails;
     for (let k = 0; ; k++) {
-      const leg = { ...call, seed: seed + k * 2 ** 32 };
-      const futures = await this.#sample(state, targets[k], via.length ? undefined : before, leg);
+      const leg = { ...call, seed: seed + k * 2 ** 32, alone: !via.length };
+      const futures = await this.#sample(state, targets[k], before, leg);
       ({ tails } = futures);
       const passed = targets.slice(0, k + 1);
       candidates = futures.frames.map((way) => this.#judge(join(done, way), observation, passed));
@@ -198,7 +198,7 @@ export class Planner {
     }
     const [start, end] = [observation, goal].map((point) => Float64Array.from(point));
     const { stride } = forms[this.#form];
-    const tail = via.length ? undefined : tails?.[candidates.indexOf(best)];
+    const tail = tails?.[candidates.indexOf(best)];
     return { candidates, best, stride, start, goal: end, discs: this.#discs, tail };
   }
 
@@ -207,19 +207,20 @@ export class Planner {
    * @param {Point} state where they begin
    * @param {Point} target
    * @param {Before | undefined} before
-   * @param {{ seed: number, onRow?: (row: Row) => void, signal?: AbortSignal }} call
+   * @param {{ seed: number, onRow?: (row: Row) => void, signal?: AbortSignal, alone: boolean }} call alone: not a leg of
+   *   a way past way-points, which starts from noise and ends clean
    * @returns {Promise<{ frames: Float32Array[], tails?: Tail[] }>} of each candidate
    */
-  async #sample(state, target, before, { seed, onRow, signal }) {
+  async #sample(state, target, before, { seed, onRow, signal, alone }) {
     const { futures, terms, schedule, warm } = this.#options;
     const short = this.#form === 'states' && distance(state, target) < near.distance;
     const { length, scale } = short ? near : this.#options;
-    const isPath = this.#form === 'path';
+    const goesOn = alone && this.#form === 'path';
     /** @type {Begun} */
     const { sampler, latent } =
-      isPath && schedule === 'rolling'
+      goesOn && schedule === 'rolling'
         ? await this.#rolling(state, before, seed)
-        : isPath && warm && before
+        : goesOn && warm && before
           ? this.#warm(state, before, seed)
           : this.#cold(short ? 'near' : 'far', length, state, seed);
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
@@ -262,14 +263,15 @@ export class Planner {
     const plan = before?.follower.plan;
     const tail = plan && plan.best.arrival < Infinity ? plan.tail : undefined;
     const executed = before ? executedTokens(before.seen, this.model.frameStack) : [];
-    const goesOn = plan && tail && executed.length > 0;
-    const rows = goesOn ? Math.min(executed.length * uncertainty, steps) : steps;
+    const due = executed.length * uncertainty;
+    const goesOn = plan && tail && due > 0 && due < steps;
+    const rows = goesOn ? due : steps;
     const table = rollingTable(length, steps, uncertainty, rows);
     const options = { schedule: /** @type {const} */ ('custom'), table, allowPartial: true };
     const sampler = this.#sampler(`rolling, ${rows} rows`, options).restart(seed);
     const latent = goesOn && memory ? await this.#latent(plan.start, tail.latent, executed) : null;
     sampler.begin(latent).observe(startOf(this.#layout, state));
-    if (goesOn && rows < steps) {
+    if (goesOn) {
       const rest = tail.frames.subarray(executed.length * executed[0].length);
       sampler.start(0, rest, { noisy: true });
     }

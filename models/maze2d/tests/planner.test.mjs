@@ -223,6 +223,11 @@ test('a rolling plan goes on from its noisy tail, behind what was executed', asy
   assert.notDeepEqual(forgetful.best.points, second.best.points);
   planner.set({ memory: true });
 
+  // A way past way-points is whole.
+  const past = await make(here, { before, via: [[1, 4]] });
+  assert.deepEqual([past.tail, past.levels.at(-1)], [undefined, 0]);
+  assert.ok(distance(past.best.points.subarray(0, 2), here) < 0.3);
+
   // Two tokens at a time, tokens in part, a plan that does not arrive.
   const two = await make(here, { before: { follower, seen: [...seen, ...seen] } });
   assert.deepEqual(two.levels, [2, 1, 0]);
