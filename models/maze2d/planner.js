@@ -113,15 +113,20 @@ export const warmTable = (length, steps, warm) =>
   );
 
 /**
- * Levels of a rolling plan: its tokens come to 0, u, 2 u, .. in so many rows.
+ * Levels of a rolling plan: its tokens come to 0, u, 2 u, .. in so many rows, those that are new from noise.
  * @param {number} length
  * @param {number} steps
  * @param {number} u
- * @param {number} rows steps from noise, k u behind k executed tokens
+ * @param {number} rows steps: all tokens are new; k u: the last k, as many as were executed
  */
 export const rollingTable = (length, steps, u, rows) =>
   Array.from({ length: rows + 1 }, (_, row) =>
-    Array.from({ length }, (_, t) => Math.min(steps, u * t + rows - row)),
+    Array.from({ length }, (_, t) => {
+      const end = Math.min(steps, u * t);
+      const slow = Math.min(steps, u * t + rows - row);
+      const isNew = t >= length - rows / u;
+      return isNew && end + rows < steps ? steps - Math.round(((steps - end) * row) / rows) : slow;
+    }),
   );
 
 export class Planner {

@@ -178,6 +178,17 @@ test('a rolling plan goes on from its noisy tail, behind what was executed', asy
     [1, 2, 3, 4, 4],
     [0, 1, 2, 3, 4],
   ]);
+  assert.deepEqual(rollingTable(3, 9, 2, 2), [
+    [2, 4, 9],
+    [1, 3, 6],
+    [0, 2, 4],
+  ]);
+  assert.deepEqual(rollingTable(2, 3, 1, 3), [
+    [3, 3],
+    [2, 3],
+    [1, 2],
+    [0, 1],
+  ]);
   const rolling = { schedule: 'rolling', steps: 12, interval: 32 };
   const planner = makePlanner(t, 'large', rolling);
   const goal = [3, 6];
@@ -236,6 +247,16 @@ test('a rolling plan goes on from its noisy tail, behind what was executed', asy
   const nowhere = { ...first, best: { ...first.best, arrival: Infinity } };
   const anew = await make(here, { before: { follower: planner.follow(nowhere), seen } });
   assert.equal(anew.levels.length, 13);
+});
+
+test('rolling plans of many steps, whose last tokens come out of noise in one row', async (t) => {
+  const planner = makePlanner(t, 'umaze', { schedule: 'rolling', steps: 40, length: 4 });
+  const first = await planner.plan(still([3, 3]), [3, 1]);
+  const seen = Array.from({ length: 64 }, () => 3); // it stands still
+  const follower = planner.follow({ ...first, best: { ...first.best, arrival: 1 } });
+  const { tail, best } = await planner.plan(still([3, 3]), [3, 1], { before: { follower, seen } });
+  assert.ok(tail.latent);
+  assert.ok(best.points.every(Number.isFinite));
 });
 
 test('a ball with rolling plans gets there', async (t) => {
