@@ -109,10 +109,5 @@ void df_noise_raise(const df_noise *noise, float clip_noise, int from, int to, i
 // for DF_PREDICT_NOISE.
 void df_predict(const df_noise *noise, df_objective objective, float clip_noise, int level, int n,
                 const float *x, const float *o, float *x0, float *eps);
-// The same in graph operations, for tokens that share a level in all rows (guidance).
-struct df_tensor;
-void df_predict_op(const df_noise *noise, df_objective objective, float clip_noise, int level,
-                   struct df_tensor *x, struct df_tensor *o, struct df_tensor **x0,
-                   struct df_tensor **eps);
 
 #endif

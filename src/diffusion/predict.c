@@ -6,11 +6,9 @@
 //   v      the same                                        sqrt(abar) x - sqrt(1 - abar) o
 //
 // The clean estimate is never clipped. At level 0 the token is its own estimate.
-#include <math.h>
 #include <string.h>
 
 #include "diffusion/noise.h"
-#include "graph/graph.h"
 
 void df_predict(const df_noise *noise, df_objective objective, float clip_noise, int level, int n,
                 const float *x, const float *o, float *x0, float *eps) {
@@ -31,23 +29,4 @@ void df_predict(const df_noise *noise, df_objective objective, float clip_noise,
       eps[i] = (recip * xi - clean) / recipm1;
     }
   }
-}
-
-void df_predict_op(const df_noise *noise, df_objective objective, float clip_noise, int level,
-                   df_tensor *x, df_tensor *o, df_tensor **x0, df_tensor **eps) {
-  if (level == 0) {
-    *x0 = x;
-    *eps = df_scale(x, 0);
-    return;
-  }
-  const float recip = noise->sqrt_recip[level], recipm1 = noise->sqrt_recipm1[level];
-  if (objective == DF_PREDICT_NOISE) {
-    *eps = df_unary_op(DF_CLAMP, -clip_noise, clip_noise, o);
-    *x0 = df_sub(df_scale(x, recip), df_scale(*eps, recipm1));
-    return;
-  }
-  *x0 = objective == DF_PREDICT_X0
-            ? o
-            : df_sub(df_scale(x, noise->sqrt_abar[level]), df_scale(o, noise->sqrt_1m[level]));
-  *eps = df_scale(df_sub(df_scale(x, recip), *x0), 1 / recipm1);
 }

@@ -1,197 +1,237 @@
-// Guidance through the network and all latents, against the reference's planner: one row of the level table becomes one
-// graph over all tokens, whose derivative with respect to the noisy tokens is what guidance needs.
-#include "diffusion/levels.h"
-#include "graph/graph.h"
+// The reference's planner (branch `paper`) by the library's guided sampler.
+//
+// It steps every token in every row: one that waits from pure noise again and again, one that is finished from the last
+// level before, and then its value stays. No table of levels says that, but its rows do, one by one or some in a row: a
+// sampler walks down these, and the next one starts from the tokens that they leave.
+#include "diffusion/internal.h"
 #include "tests/golden_model.h"
 
-enum { MAX_T = 16, MAX_R = 4 };
+enum { MAX_T = 5, MAX_B = 2, MAX_X = 12, MAX_ROWS = 16, TOKENS = MAX_T * MAX_B * MAX_X };
 
-static df_tensor *input(df_graph *g, const char *name, int cols, const float **data,
-                        const float *from) {
-  df_tensor *t = df_input(g, name, 1, cols, true);
-  *data = from;
-  return t;
+typedef struct planner {
+  golden_model m;
+  df_field fields[MAX_X];
+  df_model model;
+  int B, T, X, C, R, rows; // R samples of a token
+  const int64_t *index;    // (rows, T) steps made
+  const float *observation, *goal;
+} planner;
+
+static bool open(planner *p, const char *name) {
+  *p = (planner){0};
+  golden_model *m = &p->m;
+  if (!golden_model_open(m, name)) return false;
+  const int repeats = golden_int(m->run, "ddim_repeats");
+  p->B = golden_int(m->run, "batch"), p->T = golden_int(m->run, "tokens");
+  p->X = m->network.token_size, p->C = p->X / m->frame_stack, p->R = repeats > 1 ? repeats : 1;
+  p->index = golden_ints(&m->g, "out.index");
+  p->observation = golden_floats(&m->g, "in.obs"), p->goal = golden_floats(&m->g, "in.goal");
+  const float *mean = golden_floats(&m->g, "weights.data_mean"),
+              *std = golden_floats(&m->g, "weights.data_std");
+  if (!CHECK(p->index && p->observation && p->goal && mean && std)) return false;
+  p->rows = (int)golden_view(&m->g, "out.index")->shape[0];
+  for (int j = 0; j < p->C; j++)
+    p->fields[j] = (df_field){.name = "x", .mean = mean[j], .std = std[j]};
+  p->model = (df_model){.config = {.network = m->network,
+                                   .objective = m->objective,
+                                   .K = m->noise.K,
+                                   .clip_noise = m->clip_noise,
+                                   .frame_stack = m->frame_stack,
+                                   .fields = p->fields,
+                                   .field_count = p->C,
+                                   .observation = p->fields, // the first of a frame
+                                   .sampling = {.max_tokens = p->T}},
+                        .noise = m->noise,
+                        .params = m->params};
+  return CHECK(p->B <= MAX_B && p->T <= MAX_T && p->X <= MAX_X && p->rows < MAX_ROWS);
 }
 
-// Mean distance to the goal over frames and samples: J = - n_frames sum over sequences.
-static df_tensor *objective(df_graph *g, const golden_model *m, df_tensor *const *samples, int H,
-                            int R, df_tensor *goal, df_tensor *mean, df_tensor *std) {
-  int C = m->network.token_size / m->frame_stack, frames = H * m->frame_stack;
-  double last = golden_number(m->run, "last_frame_weight");
-  df_tensor *sum = NULL;
-  for (int t = 0; t < H; t++)
-    for (int f = 0; f < m->frame_stack; f++) {
-      double weight = t == H - 1 && f == m->frame_stack - 1 ? last : 1;
-      for (int k = 0; k < R && weight != 0; k++) {
-        df_tensor *frame = df_columns(samples[t * MAX_R + k], f * C, 2);
-        frame = df_add(df_mul(frame, df_columns(std, 0, 2)), df_columns(mean, 0, 2));
-        df_tensor *d = df_sum_cols(df_unary_op(DF_SQUARE, 0, 0, df_sub(frame, goal))); // (B, 1)
-        if (golden_is(m->run, "objective", "norm")) d = df_unary_op(DF_SQRT, 0, 0, d);
-        d = df_scale(d, (float)(weight / (frames * R)));
-        sum = sum ? df_add(sum, d) : d;
-      }
-    }
-  (void)g;
-  return df_scale(df_sum_all(sum), -(float)golden_int(m->run, "n_frames"));
+static void compare(planner *p, const char *name, const float *got, int at, int n) {
+  const float *want = golden_floats(&p->m.g, name);
+  if (want) CHECK_FLOATS(got, want + at * n, n, golden_tolerance(&p->m, name));
 }
 
-static void compare(golden_model *m, const char *name, const float *got, size_t at, int n) {
-  const float *want = golden_floats(&m->g, name);
-  if (want) CHECK_FLOATS(got, want + at, n, golden_tolerance(m, name));
-}
-
-// One whole plan with the given guidance scale; out is the prefix of the files' names, "out." or "out.unguided.".
-static void run_plan(golden_model *m, float scale, bool all_outputs) {
-  int X = m->network.token_size, Z = m->network.latent_size, S = m->S,
-      H = golden_int(m->run, "tokens"), B = golden_int(m->run, "batch");
-  int repeats = golden_int(m->run, "ddim_repeats"), R = repeats > 1 ? repeats : 1, n = B * X;
-  double u = golden_number(m->algorithm, "uncertainty_scale");
-  int rows = S + (int)(H * u);
-  int64_t *index = golden_ints(&m->g, "out.index");
-  float *z0 = golden_floats(&m->g, "out.z0"), *goal_values = golden_floats(&m->g, "in.goal");
-  float *mean_values = golden_floats(&m->g, "weights.data_mean"),
-        *std_values = golden_floats(&m->g, "weights.data_std");
-  float *noise = golden_floats(&m->g, "in.plan_noise"),
-        *mc = R > 1 ? golden_floats(&m->g, "in.mc_noise") : NULL;
-  int32_t *grid = df_arena_alloc(&m->g.arena, (size_t)(S + 1) * sizeof *grid);
-  float *tokens = df_arena_alloc(&m->g.arena, (size_t)(H * n) * sizeof *tokens);
-  if (!index || !z0 || !goal_values || !noise ||
-      !CHECK_OK(df_noise_grid(DF_GRID_UNIFORM, (df_warp){0}, m->noise.K, S, grid, &test_error)))
-    return;
-  memcpy(tokens, noise, (size_t)(H * n) * sizeof *tokens);
-
-  for (int row = 0; row < rows; row++) {
-    DURING("row %d, guidance %g", row, (double)scale);
-    df_error declared = {0};
-    df_graph *g = df_graph_create();
-    df_nn nn = {g, &m->params, &declared};
-    const float *data[8];
-    df_tensor *z = input(g, "z0", Z, &data[0], z0), *first = z,
-              *goal = input(g, "goal", 2, &data[1], goal_values);
-    df_tensor *mean = df_input(g, "mean", 1, X / m->frame_stack, false),
-              *std = df_input(g, "std", 1, X / m->frame_stack, false);
-    df_tensor *x[MAX_T], *next[MAX_T], *latent[MAX_T], *samples[MAX_T * MAX_R],
-        *noises[MAX_T * MAX_R] = {0}, *outputs[4 * MAX_T + 8];
-    df_move move[MAX_T];
-    bool finished[MAX_T];
-    int outs = 0;
-    for (int t = 0; t < H; t++) {
-      int entry = row - (int)(t * u), i = entry < 0 ? 0 : entry >= S ? S - 1 : entry;
-      CHECK_INT((int)index[row * H + t], i);
-      int from = grid[S - i], to = grid[S - i - 1];
-      finished[t] = entry >= S;
-      x[t] = df_input_grad(g, "x", 1, X, true);
-      df_tensor *current = x[t], *z_in = z,
-                *level = df_constant(g, 1, 1, true, (float)df_network_level(from));
-      for (int k = 0; k < R; k++) {
-        df_tensor *clamped = i == 0 ? df_unary_op(DF_CLAMP, -m->clip_noise, m->clip_noise, current)
-                                    : current,
-                  *o, *z_out, *x0, *eps;
-        df_unrolled seq = {
-            .T = 1, .z0 = z_in, .x = &clamped, .level = &level, .out = &o, .z = &z_out};
-        m->network.denoiser->build(&m->network, &nn, &seq);
-        df_predict_op(&m->noise, m->objective, m->clip_noise, from, clamped, o, &x0, &eps);
-        samples[t * MAX_R + k] = x0;
-        if (k == 0) {
-          latent[t] = z = z_out;
-          move[t] = df_noise_move(&m->noise, from, to,
-                                  (float)golden_number(m->diffusion, "ddim_sampling_eta"));
-          next[t] = to == 0 ? x0 : df_add(df_scale(x0, move[t].a), df_scale(eps, move[t].c));
-        } else if (k < R - 1) { // noise the sample again: the next one starts from there
-          noises[t * MAX_R + k] = df_input(g, "mc", 1, X, true);
-          df_tensor *clipped =
-              df_unary_op(DF_CLAMP, -m->clip_noise, m->clip_noise, noises[t * MAX_R + k]);
-          current = df_add(df_scale(x0, m->noise.sqrt_abar[from]),
-                           df_scale(clipped, m->noise.sqrt_1m[from]));
-        }
-      }
-      outputs[outs++] = next[t];
-      outputs[outs++] = latent[t];
-    }
-    df_tensor *J = objective(g, m, samples, H, R, goal, mean, std), *grad[MAX_T];
-    CHECK_OK(df_gradient(J, x, grad, H, &test_error));
-    outputs[outs++] = J;
-    for (int t = 0; t < H; t++)
-      if (grad[t]) outputs[outs++] = grad[t];
-    df_plan *plan = NULL;
-    CHECK(declared.code == DF_OK);
-    if (CHECK_OK(df_plan_create(&plan, g, outputs, outs,
-                                &(df_plan_options){.batch = B, .fixed_weights = true},
-                                &test_error))) {
-      memcpy(df_plan_data(plan, first), data[0], (size_t)(B * Z) * sizeof(float));
-      memcpy(df_plan_data(plan, goal), data[1], (size_t)(B * 2) * sizeof(float));
-      if (df_plan_data(plan, mean))
-        memcpy(df_plan_data(plan, mean), mean_values, (size_t)mean->cols * sizeof(float));
-      if (df_plan_data(plan, std))
-        memcpy(df_plan_data(plan, std), std_values, (size_t)std->cols * sizeof(float));
-      for (int t = 0; t < H; t++) {
-        memcpy(df_plan_data(plan, x[t]), tokens + t * n, (size_t)n * sizeof(float));
-        for (int k = 1; k < R - 1; k++)
-          memcpy(df_plan_data(plan, noises[t * MAX_R + k]),
-                 mc + ((size_t)(row * H + t) * (size_t)(R - 1) + (size_t)(k - 1)) * (size_t)n,
-                 (size_t)n * sizeof(float));
-      }
-      CHECK_OK(df_plan_run(plan, B, &test_error));
-      if (all_outputs) compare(m, "out.objective", df_plan_data(plan, J), (size_t)row, 1);
-      for (int t = 0; t < H; t++) {
-        size_t at = (size_t)(row * H + t);
-        const float *stepped = df_plan_data(plan, next[t]),
-                    *dx = grad[t] ? df_plan_data(plan, grad[t]) : NULL;
-        if (all_outputs) {
-          compare(m, "out.x_step", stepped, at * (size_t)n, n);
-          compare(m, "out.z", df_plan_data(plan, latent[t]), at * (size_t)(B * Z), B * Z);
-          compare(m, "out.guidance_const", &move[t].guidance, at, 1);
-          if (dx) compare(m, "out.grad", dx, at * (size_t)n, n);
-        }
-        float *token = tokens + t * n;
-        for (int j = 0; j < n; j++) {
-          float value = finished[t] ? token[j] : stepped[j];
-          token[j] = value + (dx ? move[t].guidance * dx[j] * scale : 0);
-        }
-      }
-      compare(m, all_outputs ? "out.plan" : "out.unguided.plan", tokens, (size_t)(row * H * n),
-              H * n);
-    }
-    df_plan_free(plan);
-    df_graph_free(g);
+// Tokens (X) are normalised in the file.
+static void normalise(const planner *p, const float *values, float *x) {
+  for (int j = 0; j < p->X; j++) {
+    const df_field *field = &p->fields[j % p->C];
+    x[j] = (float)(((double)values[j] - field->mean) / field->std);
   }
 }
 
-static const char *const files[] = {"rnn_guided_norm", "rnn_guided_square", "rnn_guided_mc"};
+// Where token t of sequence q starts. Of one that starts from pure noise the reference clamps the value: no matter here.
+static void start(const planner *p, df_sampler *s, int q, int t, const float *x) {
+  float values[MAX_X];
+  for (int j = 0; j < p->X; j++) {
+    const df_field *field = &p->fields[j % p->C];
+    values[j] = (float)((double)x[j] * field->std + field->mean);
+    CHECK(fabsf(x[j]) < p->m.clip_noise);
+  }
+  CHECK_OK(df_sampler_start(s, q, t, values, p->m.frame_stack, true, &test_error));
+}
 
-TEST(guided_plans_follow_the_reference_row_by_row) {
-  for (int i = 0; i < COUNT(files); i++) {
-    golden_model m;
-    if (golden_model_open(&m, files[i])) {
-      run_plan(&m, (float)golden_number(m.run, "guidance_scale"), true);
-      run_plan(&m, 0, false);
+// The row up to which a table of levels goes on from `row`: no token is stepped from the same level again.
+static int end_of_table(const planner *p, int row) {
+  for (int m = row + 1; m < p->rows; m++)
+    for (int t = 0; t < p->T; t++)
+      if (p->index[m * p->T + t] == p->index[(m - 1) * p->T + t]) return m;
+  return p->rows;
+}
+
+// A sampler of rows `row` .. end - 1, every sequence so many times; tokens (T, B, X).
+static df_sampler *sampler_of(const planner *p, int row, int end, int copies, const float *tokens) {
+  const int T = p->T, S = p->m.S;
+  int32_t table[MAX_ROWS * MAX_T];
+  for (int i = 0; i < (end - row) * T; i++) table[i] = S - (int)p->index[row * T + i];
+  for (int t = 0; t < T; t++) table[(end - row) * T + t] = table[(end - row - 1) * T + t] - 1;
+  df_sampler_options o = df_sampler_defaults();
+  o.batch = p->B * copies, o.length = T, o.steps = S, o.eta = 0;
+  o.table = table, o.table_rows = end - row + 1, o.allow_partial = true;
+  df_sampler *s = NULL;
+  if (!CHECK_OK(df_sampler_create(&s, &p->model, &o, &test_error))) return NULL;
+  for (int q = 0; q < o.batch; q++) {
+    const int b = q / copies;
+    CHECK_OK(
+        df_sampler_observe(s, q, p->observation + b * p->m.network.observation_size, &test_error));
+    for (int t = 0; t < T; t++) start(p, s, q, t, tokens + (t * p->B + b) * p->X);
+  }
+  return s;
+}
+
+// The part of J that frames `first` .. end - 1 of so many samples of sequence b have: J is minus the length of the
+// episode times the mean over frames and samples of the distance to the goal. The last frame may not count.
+static df_guide_term goal_term(const planner *p, int b, int first, int end, int samples) {
+  const df_json *run = p->m.run;
+  const int frames = p->T * p->m.frame_stack;
+  if (end == frames && golden_number(run, "last_frame_weight") == 0) end--;
+  return (df_guide_term){
+      .kind = golden_is(run, "objective", "norm") ? DF_GUIDE_AT : DF_GUIDE_TARGET,
+      .weight = (double)golden_int(run, "n_frames") * (end - first) * samples / (frames * p->R),
+      .x = 0,
+      .y = 1,
+      .first = first,
+      .last = end - 1,
+      .at = {(double)p->goal[2 * b], (double)p->goal[2 * b + 1]}};
+}
+
+// Monte Carlo guidance of the reference: of three samples of a token two are its estimate, and the third one is what
+// the network makes of that estimate, noised anew, behind the latents of the tokens as they are. So these are not one
+// rollout, as the library's further samples: that of token t is in a sequence of its own, in which token t is another
+// one and nothing else counts. Adds J and its derivative by the estimates to `own`, that by the tokens before to rest
+// (T, B, X).
+static void third_samples(planner *p, int row, const float *tokens, df_samples *own, float *rest) {
+  const int B = p->B, T = p->T, X = p->X, fs = p->m.frame_stack;
+  const float *noise = golden_floats(&p->m.g, "in.mc_noise"); // (rows, T, R - 1, B, X)
+  df_sampler *s = sampler_of(p, row, row + 1, T, tokens);
+  df_guide_term terms[MAX_B * MAX_T];
+  if (!CHECK(p->R == 3) || !noise || !s) return df_sampler_free(s);
+  const df_noise *table = &p->m.noise;
+  for (int q = 0; q < B * T; q++) {
+    const int b = q / T, t = q % T, level = s->grid[df_sampler_level(s, q, t, 0)];
+    float x[MAX_X];
+    normalise(p, own->values + q * X, x);
+    df_noise_raise(table, p->m.clip_noise, 0, level, X, x, noise + ((row * T + t) * 2 * B + b) * X,
+                   x);
+    start(p, s, q, t, x);
+    terms[q] = goal_term(p, b, t * fs, (t + 1) * fs, 1);
+    terms[q].sequence = q;
+  }
+  const df_guidance g = {.terms = terms, .term_count = B * T, .futures = 1};
+  if (CHECK_OK(df_sampler_guide(s, &g, &test_error)) && CHECK_OK(df_sampler_step(s, &test_error))) {
+    const df_sampler_info *info = df_sampler_state(s);
+    for (int q = 0; q < B * T; q++) {
+      const int b = q / T, t = q % T;
+      float x[MAX_X];
+      normalise(p, info->estimates + (q * T + t) * X, x);
+      compare(p, "out.x_start", x, ((row * T + t) * 3 + 2) * B + b, X);
+      own->objective[b] += info->objective[q];
+      const float *slope = df_guided_gradient(s, q, t);
+      const float a = table->sqrt_abar[s->grid[df_sampler_level(s, q, t, 0)]];
+      for (int j = 0; j < X; j++)
+        own->gradient[q * X + j] += a * slope[j] / (float)p->fields[j % p->C].std;
+      for (int u = 0; u < t; u++)
+        for (int j = 0; j < X; j++) rest[(u * B + b) * X + j] += df_guided_gradient(s, q, u)[j];
     }
-    golden_model_close(&m);
+  }
+  df_sampler_free(s);
+}
+
+// What the sampler's step has made of row `row`, and the tokens (T, B, X) after it. rest: what is not in its own
+// derivative.
+static void take(planner *p, const df_sampler *s, int row, double scale, const char *plan,
+                 const float *rest, float *tokens) {
+  const int B = p->B, T = p->T, X = p->X, S = p->m.S;
+  const df_sampler_info *info = df_sampler_state(s);
+  double J = 0;
+  for (int b = 0; b < B; b++) J += info->objective[b];
+  const float value = (float)J;
+  if (scale) compare(p, "out.objective", &value, row, 1);
+  for (int t = 0; t < T; t++) {
+    const int i = (int)p->index[row * T + t], from = s->grid[S - i];
+    const df_move by = df_noise_move(&p->m.noise, from, s->grid[S - i - 1], 0);
+    const bool finished = row > 0 && i == S - 1 && p->index[(row - 1) * T + t] == i;
+    compare(p, "out.guidance_const", &by.guidance, row * T + t, 1);
+    for (int b = 0; b < B; b++) {
+      const int at = t * B + b;
+      float x[MAX_X], stepped[MAX_X], estimate[MAX_X], slope[MAX_X];
+      normalise(p, info->values + (b * T + t) * X, x);
+      normalise(p, info->estimates + (b * T + t) * X, estimate);
+      for (int j = 0; j < X; j++) {
+        const float own = df_guided_gradient(s, b, t)[j], w = (float)scale * by.guidance;
+        stepped[j] = x[j] - w * own;
+        slope[j] = own + rest[at * X + j];
+        if (!finished) tokens[at * X + j] = x[j] + w * rest[at * X + j];
+      }
+      compare(p, plan, tokens + at * X, row * T * B + at, X);
+      if (scale == 0) continue;
+      compare(p, "out.x_step", stepped, row * T * B + at, X);
+      compare(p, "out.grad", slope, row * T * B + at, X);
+      for (int k = 0; k < (p->R > 1 ? 2 : 1); k++)
+        compare(p, "out.x_start", estimate, ((row * T + t) * p->R + k) * B + b, X);
+    }
   }
 }
 
-TEST(the_initial_latent_is_encoded_from_the_observation) {
-  for (int i = 0; i < COUNT(files); i++) {
-    golden_model m;
-    df_graph *g = df_graph_create();
-    df_plan *plan = NULL;
-    if (golden_model_open(&m, files[i])) {
-      df_error declared = {0};
-      df_nn nn = {g, &m.params, &declared};
-      int B = golden_int(m.run, "batch"), O = m.network.observation_size;
-      df_tensor *observation = df_input(g, "observation", 1, O, true);
-      df_tensor *z0 = m.network.denoiser->initial(&m.network, &nn, observation);
-      float *obs = golden_floats(&m.g, "in.obs"), *mean = golden_floats(&m.g, "weights.data_mean"),
-            *std = golden_floats(&m.g, "weights.data_std");
-      if (CHECK_OK(df_plan_create(&plan, g, &z0, 1, &(df_plan_options){.batch = B}, &test_error))) {
-        for (int j = 0; j < B * O; j++)
-          df_plan_data(plan, observation)[j] = (obs[j] - mean[j % O]) / std[j % O];
-        CHECK_OK(df_plan_run(plan, B, &test_error));
-        compare(&m, "out.z0", df_plan_data(plan, z0), 0, B * m.network.latent_size);
-      }
+static void follow(planner *p, double scale, const char *plan) {
+  const int B = p->B, T = p->T, X = p->X, frames = T * p->m.frame_stack;
+  const bool more = p->R > 1 && scale != 0;
+  const float *noise = golden_floats(&p->m.g, "in.plan_noise");
+  float tokens[TOKENS];
+  REQUIRE(noise != NULL);
+  memcpy(tokens, noise, (size_t)(T * B * X) * sizeof *tokens);
+  df_guide_term terms[MAX_B];
+  for (int b = 0; b < B; b++) {
+    terms[b] = goal_term(p, b, 0, frames, p->R > 1 ? p->R - 1 : 1);
+    terms[b].sequence = b;
+  }
+  const df_guidance g = {
+      .terms = terms, .term_count = B, .scale = scale, .futures = 1, .shift = DF_SHIFT_TOKEN};
+  for (int row = 0, end; row < p->rows; row = end) {
+    end = more ? row + 1 : end_of_table(p, row);
+    df_sampler *s = sampler_of(p, row, end, 1, tokens);
+    if (!s || !CHECK_OK(df_sampler_guide(s, &g, &test_error))) return df_sampler_free(s);
+    for (int m = row; m < end; m++) {
+      float rest[TOKENS] = {0};
+      df_samples own;
+      DURING("row %d, guidance %g", m, scale);
+      if (more && CHECK_OK(df_sampler_estimate(s, &own, &test_error)))
+        third_samples(p, m, tokens, &own, rest);
+      if (!CHECK_OK(df_sampler_step(s, &test_error))) break;
+      take(p, s, m, scale, plan, rest, tokens);
+      compare(p, "out.z0", s->z0, 0, B * s->Z);
     }
-    df_plan_free(plan);
-    df_graph_free(g);
-    golden_model_close(&m);
+    df_sampler_free(s);
+  }
+}
+
+TEST(guided_plans_are_those_of_the_reference_row_by_row) {
+  static const char *const files[] = {"rnn_guided_norm", "rnn_guided_square", "rnn_guided_mc"};
+  for (int i = 0; i < COUNT(files); i++) {
+    planner p;
+    if (open(&p, files[i])) {
+      follow(&p, golden_number(p.m.run, "guidance_scale"), "out.plan");
+      follow(&p, 0, "out.unguided.plan");
+    }
+    golden_model_close(&p.m);
   }
 }

@@ -1,7 +1,7 @@
 // The token transformer against the authors' PyTorch code (branch `main`): network and gradients, single steps of a
 // window whose tokens are all at different levels, whole sequences, plans with and without guidance.
 #include "base/random.h"
-#include "diffusion/sampler.h"
+#include "diffusion/internal.h"
 #include "tests/golden_model.h"
 
 enum { MAX_T = 16, MAX_B = 4 };
@@ -178,103 +178,75 @@ static void move_window(const fixture *f, int T, const float *x, const int *from
     }
 }
 
-// J of a window as a graph: what main_sample_* and main_plan_* raise.
-typedef df_tensor *objective(const fixture *f, pass *p, df_tensor *const *x0, int T);
-
-// A guided step (T, B, X): e' = e - sqrt(1 - abar') dJ/dx, clean estimates by the formula of pred_noise.
-// input: what the network saw.
-static void guide(fixture *f, int T, const float *x, const int *from, const int *to,
-                  const float *cond, objective *J, void (*fill)(fixture *, pass *, df_plan *),
-                  float *value, float *grad, float *next) {
-  pass p;
-  df_plan *plan = NULL;
-  const int B = f->B, X = f->X, n = B * X;
-  df_tensor *x0[MAX_T], *of_x[MAX_T], *of_out[MAX_T], *eps[MAX_T], *grads[MAX_T],
-      *outputs[3 * MAX_T + 1];
-  float *seen = df_alloc((size_t)(T * n) * sizeof *seen), level[MAX_T * MAX_B];
-  if (!pass_open(&p, &f->config.network, &f->m.params, T)) goto out;
-  for (int t = 0; t < T; t++) { // x0 = of_x x + of_out o
-    of_x[t] = df_input(p.g, "of_x", 1, 1, true);
-    of_out[t] = df_input(p.g, "of_out", 1, 1, true);
-    df_tensor *o = p.out[t];
-    if (f->config.objective == DF_PREDICT_NOISE)
-      o = df_unary_op(DF_CLAMP, -f->config.clip_noise, f->config.clip_noise, o);
-    x0[t] = df_add(df_mul(p.x[t], of_x[t]), df_mul(o, of_out[t]));
-    eps[t] = o;
-  }
-  df_tensor *G = J(f, &p, x0, T);
-  if (!CHECK_OK(df_gradient(G, p.x, grads, T, &test_error))) goto out;
-  for (int t = 0; t < T; t++)
-    outputs[t] = grads[t], outputs[T + t] = x0[t], outputs[2 * T + t] = eps[t];
-  outputs[3 * T] = G;
-  if (!CHECK_OK(df_plan_create(&plan, p.g, outputs, 3 * T + 1, &(df_plan_options){.batch = B},
-                               &test_error)))
-    goto out;
-  for (int t = 0; t < T; t++)
-    for (int b = 0; b < B; b++) {
-      const int at = t * B + b, k = from[at] ? from[at] : stabilization(f);
-      const df_noise *table = &f->m.noise;
-      const float scale = from[at] ? 1 : table->sqrt_abar[k];
-      for (int j = 0; j < X; j++) seen[at * X + j] = scale * x[at * X + j];
-      level[at] = (float)df_network_level(k);
-      const df_objective o = f->config.objective;
-      df_plan_data(plan, of_x[t])[b] = o == DF_PREDICT_NOISE ? table->sqrt_recip[k]
-                                       : o == DF_PREDICT_X0  ? 0
-                                                             : table->sqrt_abar[k];
-      df_plan_data(plan, of_out[t])[b] = o == DF_PREDICT_NOISE ? -table->sqrt_recipm1[k]
-                                         : o == DF_PREDICT_X0  ? 1
-                                                               : -table->sqrt_1m[k];
-    }
-  give(plan, p.x, T, B, seen);
-  give(plan, p.level, T, B, level);
-  if (cond) give(plan, p.cond, T, B, cond);
-  fill(f, &p, plan);
-  if (!CHECK_OK(df_plan_run(plan, B, &test_error))) goto out;
-  *value = df_plan_data(plan, G)[0];
-  for (int t = 0; t < T; t++)
-    for (int i = 0; i < n; i++) {
-      const int at = t * B + i / X, k = from[at] ? from[at] : stabilization(f);
-      const df_noise *table = &f->m.noise;
-      const float g = grad[t * n + i] = df_plan_data(plan, grads[t])[i], xi = seen[t * n + i];
-      float e = df_plan_data(plan, eps[t])[i];
-      if (f->config.objective != DF_PREDICT_NOISE)
-        e = (table->sqrt_recip[k] * xi - df_plan_data(plan, x0[t])[i]) / table->sqrt_recipm1[k];
-      e -= sqrtf(1 - table->abar[to[at]]) * g;
-      const float clean = table->sqrt_recip[k] * xi - table->sqrt_recipm1[k] * e;
-      const df_move move = df_noise_move(table, k, to[at], 0);
-      next[t * n + i] = from[at] == to[at] ? x[t * n + i]
-                        : to[at] == 0      ? clean
-                                           : move.a * clean + move.c * e;
-    }
-out:
-  df_plan_free(plan);
-  df_graph_free(p.g);
-  df_free(seen);
+// The model of a file; fields (C) are the caller's.
+static df_model model_of(const fixture *f, df_field *fields) {
+  df_model model = {.config = f->config, .noise = f->m.noise, .params = f->m.params};
+  model.config.frame_stack = f->m.frame_stack;
+  model.config.fields = fields;
+  model.config.field_count = f->X / f->m.frame_stack;
+  model.config.sampling.max_tokens = f->T;
+  return model;
 }
 
-// -sum of weight_t (x0 - goal)^2 over the first two entries.
-static struct { df_tensor *goal, *weight[MAX_T], *start; } inputs;
+enum { MAX_TERMS = 8 };
 
-static df_tensor *sample_objective(const fixture *f, pass *p, df_tensor *const *x0, int T) {
-  df_tensor *sum = NULL;
-  (void)f;
-  inputs.goal = df_input(p->g, "goal", 1, 2, true);
-  for (int t = 0; t < T; t++) {
-    inputs.weight[t] = df_input(p->g, "weight", 1, 1, false);
-    df_tensor *d = df_unary_op(DF_SQUARE, 0, 0, df_sub(df_columns(x0[t], 0, 2), inputs.goal));
-    d = df_mul(df_sum_all(d), inputs.weight[t]);
-    sum = sum ? df_add(sum, d) : d;
+// A guided step (T, B, X) of a window by the library's sampler: each sequence walks down a table of two rows, of levels
+// as they are (S = K). The reference asks the network for the clean estimate of a finished token, too, so here it is a
+// token at the level at which it enters the network, and stays there. The objective of sequence b: terms[b]. value is J
+// of all sequences, grad dJ/dx of what the network saw.
+static void guide(const fixture *f, const float *x, const int *from, const int *to,
+                  const float *cond, df_guide_term (*terms)[MAX_TERMS], int count, float *value,
+                  float *grad, float *next) {
+  const int B = f->B, T = f->T, X = f->X, fs = f->m.frame_stack;
+  const size_t size = (size_t)X * sizeof(float);
+  double J = 0;
+  df_field fields[16];
+  for (int j = 0; j < X / fs; j++) fields[j] = (df_field){.name = "x", .std = 1};
+  const df_model model = model_of(f, fields);
+  for (int b = 0; b < B; b++) {
+    int32_t table[2 * MAX_T];
+    for (int t = 0; t < T; t++) {
+      const int at = t * B + b, seen = from[at] ? from[at] : stabilization(f);
+      table[t] = seen, table[T + t] = from[at] ? to[at] : seen;
+    }
+    df_sampler_options o = df_sampler_defaults();
+    o.length = T, o.steps = f->config.K, o.eta = 0;
+    o.table = table, o.table_rows = 2, o.allow_partial = true;
+    const df_guidance g = {
+        .terms = terms[b], .term_count = count, .scale = 1, .futures = 1, .shift = DF_SHIFT_NEXT};
+    df_sampler *s = NULL;
+    if (CHECK_OK(df_sampler_create(&s, &model, &o, &test_error)) &&
+        CHECK_OK(df_sampler_guide(s, &g, &test_error))) {
+      for (int t = 0; t < T; t++) {
+        const int at = t * B + b;
+        const float scale = from[at] ? 1 : f->m.noise.sqrt_abar[table[t]];
+        float seen[64];
+        for (int j = 0; j < X; j++) seen[j] = scale * x[at * X + j];
+        CHECK_OK(df_sampler_start(s, 0, t, seen, fs, true, &test_error));
+        if (cond) CHECK_OK(df_sampler_condition(s, 0, t, cond + at * f->E, &test_error));
+      }
+      CHECK_OK(df_sampler_step(s, &test_error));
+      J += df_sampler_state(s)->objective[0];
+      for (int t = 0; t < T; t++) {
+        const int at = t * B + b;
+        memcpy(grad + at * X, df_guided_gradient(s, 0, t), size);
+        memcpy(next + at * X, from[at] == to[at] ? x + at * X : df_sampler_state(s)->values + t * X,
+               size);
+      }
+    }
+    df_sampler_free(s);
   }
-  return df_scale(sum, -1);
+  *value = (float)J;
 }
 
-static void sample_fill(fixture *f, pass *p, df_plan *plan) {
-  const float *goal = golden_floats(&f->m.g, "in.guidance.goal"),
-              *weight = golden_floats(&f->m.g, "in.guidance.weight");
-  (void)p;
-  if (!goal || !weight) return;
-  memcpy(df_plan_data(plan, inputs.goal), goal, (size_t)(2 * f->B) * sizeof *goal);
-  for (int t = 0; t < f->T; t++) df_plan_data(plan, inputs.weight[t])[0] = weight[t];
+// What main_sample_* raises, of one sequence: -weight_t (x0 - goal)^2 of the first two entries. goal (2), weight (T).
+static void window_terms(const fixture *f, const float *goal, const float *weight,
+                         df_guide_term *terms) {
+  for (int t = 0; t < f->T; t++) {
+    terms[t] = (df_guide_term){.kind = DF_GUIDE_TARGET, .weight = (double)weight[t], .y = 1};
+    terms[t].first = terms[t].last = t;
+    for (int j = 0; j < 2; j++) terms[t].at[j] = (double)goal[j];
+  }
 }
 
 // Levels (T, B) from the file's counters.
@@ -326,7 +298,12 @@ TEST(a_step_of_a_window_is_that_of_the_reference) {
             move_window(&f, f.T, x, from, to, (float)eta, false, noise, next);
             compare(&f.m, eta ? "out.eta1.x_next" : "out.eta0.x_next", next, 0, n);
           }
-          guide(&f, f.T, x, from, to, cond, sample_objective, sample_fill, &value, grad, next);
+          df_guide_term terms[MAX_B][MAX_TERMS];
+          const float *goal = golden_floats(g, "in.guidance.goal"),
+                      *weight = golden_floats(g, "in.guidance.weight");
+          REQUIRE(goal && weight && f.B <= MAX_B && f.T <= MAX_TERMS);
+          for (int b = 0; b < f.B; b++) window_terms(&f, goal + 2 * b, weight, terms[b]);
+          guide(&f, x, from, to, cond, terms, f.T, &value, grad, next);
           compare(&f.m, "out.guided.dG_dx", grad, 0, n);
           compare(&f.m, "out.guided.x_next", next, 0, n);
         }
@@ -412,40 +389,23 @@ TEST(whole_sequences_in_a_sliding_window_are_those_of_the_reference) {
 
 // ---- Plans ----
 
-// What the published planner raises: see golden/README.md.
-static df_tensor *plan_objective(const fixture *f, pass *p, df_tensor *const *x0, int T) {
-  const int fs = f->m.frame_stack, C = f->X / fs;
-  df_tensor *sum = NULL;
-  inputs.start = df_input(p->g, "start", 1, C, true);
-  inputs.goal = df_input(p->g, "goal", 1, C, true);
-  for (int t = 0; t < T; t++)
-    for (int i = 0; i < fs; i++) {
-      df_tensor *d = df_sub(df_columns(x0[t], i * C, C), t ? inputs.goal : inputs.start);
-      d = df_unary_op(DF_SQUARE, 0, 0, d);
-      df_tensor *parts[3];
-      for (int k = 0; k < 3; k++) {
-        parts[k] = df_unary_op(DF_SQRT, 0, 0, df_sum_cols(df_columns(d, 2 * k, 2)));
-        if (k < 2) parts[k] = df_unary_op(DF_TANH, 0, 0, df_scale(parts[k], 0.5f));
-      }
-      d = df_scale(df_add(df_add(parts[0], parts[1]), parts[2]), t ? 8 : 2);
-      sum = sum ? df_add(sum, d) : d;
-    }
-  const double scale = golden_number(f->m.algorithm, "guidance_scale");
-  return df_scale(df_sum_all(sum), (float)(-1000 * scale / (T * fs * f->B * 3)));
-}
-
-static void plan_fill(fixture *f, pass *p, df_plan *plan) {
-  const float *start = golden_floats(&f->m.g, "in.start"),
-              *goal = golden_floats(&f->m.g, "in.goal");
-  const int C = f->X / f->m.frame_stack;
-  (void)p;
-  for (int b = 0; start && goal && b < f->B; b++) { // actions 0
-    float *to = df_plan_data(plan, inputs.start) + b * C;
-    float *towards = df_plan_data(plan, inputs.goal) + b * C;
-    memset(to, 0, (size_t)C * sizeof *to);
-    memset(towards, 0, (size_t)C * sizeof *to);
-    memcpy(to, start + 4 * b, 4 * sizeof *to);
-    memcpy(towards, goal + 4 * b, 4 * sizeof *to);
+// What the published planner raises (golden/README.md), of one sequence: position, velocity and action of the frames of
+// the start token, then of all others. start, goal (4); actions towards 0.
+enum { PLAN_TERMS = 6 };
+static void plan_terms(const fixture *f, const float *start, const float *goal,
+                       df_guide_term *terms) {
+  const int fs = f->m.frame_stack, frames = f->T * fs;
+  const double scale = 1000 * golden_number(f->m.algorithm, "guidance_scale");
+  for (int i = 0; i < PLAN_TERMS; i++) {
+    const bool rest = i >= 3;
+    const int k = i % 3, n = rest ? frames - fs : fs; // frames of the term, which is their mean
+    df_guide_term *term = &terms[i];
+    *term = (df_guide_term){.kind = DF_GUIDE_AT, .x = 2 * k, .y = 2 * k + 1};
+    term->first = rest ? fs : 0, term->last = rest ? -1 : fs - 1;
+    term->weight = scale * (rest ? 8 : 2) * n / (frames * f->B * 3);
+    if (k == 2) continue;
+    term->kind = DF_GUIDE_AT_TANH, term->size[0] = 2, term->weight /= 2; // 2 tanh(d / 2)
+    for (int j = 0; j < 2; j++) term->at[j] = (double)(rest ? goal : start)[2 * k + j];
   }
 }
 
@@ -455,9 +415,12 @@ TEST(a_guided_plan_is_that_of_the_reference) {
     golden *g = &f.m.g;
     const int B = f.B, X = f.X, T = f.T, fs = f.m.frame_stack, C = X / fs, n = T * B * X;
     const int horizon = golden_int(f.m.run, "horizon"), plan = (horizon + fs - 1) / fs;
-    const float *start = golden_floats(g, "in.start"), *noise = golden_floats(g, "in.noise");
+    const float *start = golden_floats(g, "in.start"), *goal = golden_floats(g, "in.goal"),
+                *noise = golden_floats(g, "in.noise");
+    df_guide_term terms[MAX_B][MAX_TERMS];
     float x[1024], next[1024], grad[1024], value;
-    REQUIRE(start && noise && n <= COUNT(x));
+    REQUIRE(start && goal && noise && B <= MAX_B && n <= COUNT(x));
+    for (int b = 0; b < B; b++) plan_terms(&f, start + 4 * b, goal + 4 * b, terms[b]);
     memset(x, 0, sizeof x);
     for (int b = 0; b < B; b++)
       for (int i = 0; i < fs; i++) memcpy(x + b * X + i * C, start + 4 * b, 4 * sizeof *x);
@@ -469,7 +432,7 @@ TEST(a_guided_plan_is_that_of_the_reference) {
       levels(&f, "out.to", T * B, false, (size_t)(m * T), to);
       DURING("row %d", m);
       compare(&f.m, "out.step_in", x, (size_t)(m * n), n);
-      guide(&f, T, x, from, to, NULL, plan_objective, plan_fill, &value, grad, next);
+      guide(&f, x, from, to, NULL, terms, PLAN_TERMS, &value, grad, next);
       compare(&f.m, "out.objective", &value, (size_t)m, 1);
       compare(&f.m, "out.dG_dx", grad, (size_t)(m * n), n);
       compare(&f.m, "out.step_out", next, (size_t)(m * n), n);
@@ -486,16 +449,6 @@ TEST(a_guided_plan_is_that_of_the_reference) {
 }
 
 // ---- The library's own sampler, which keeps what attention needs of finished tokens ----
-
-// The model of a file; fields (C) are the caller's.
-static df_model model_of(const fixture *f, df_field *fields) {
-  df_model model = {.config = f->config, .noise = f->m.noise, .params = f->m.params};
-  model.config.frame_stack = f->m.frame_stack;
-  model.config.fields = fields;
-  model.config.field_count = f->X / f->m.frame_stack;
-  model.config.sampling.max_tokens = f->T;
-  return model;
-}
 
 // Chunks of one token are what an autoregressive table makes.
 TEST(the_sampler_s_window_slides_as_that_of_the_reference) {

@@ -113,7 +113,10 @@ export const ahead = [
   { name: 'kanji', batches: [1, 8, 100] },
 ];
 
-/** Guided rows in which all tokens fall, against unguided ones. `terms` look at the first two numbers of a frame. */
+/**
+ * Guided rows in which all tokens fall, against unguided ones; and what guidance holds of memory. `terms` look at the
+ * first two numbers of a frame.
+ */
 export const guided = {
   cases: [
     { name: 'kanji', batches: [1, 8] },
@@ -138,7 +141,7 @@ export const parallel = {
   },
 };
 
-/** How long and how often: ms of one measurement, ms of warming up, rounds. */
+/** How long and how often: ms of one measurement, ms of warming up, rounds; times that a guidance is replaced. */
 export const effort = {
   full: {
     window: 12,
@@ -146,6 +149,7 @@ export const effort = {
     rounds: 11,
     planRounds: 2,
     keptRounds: 3,
+    guidances: 100,
     parallelRounds: 7,
     startRounds: 5,
     torchSeconds: 6,
@@ -156,6 +160,7 @@ export const effort = {
     rounds: 3,
     planRounds: 1,
     keptRounds: 1,
+    guidances: 3,
     parallelRounds: 1,
     startRounds: 1,
     torchSeconds: 2,

@@ -35,6 +35,7 @@ export function report(results) {
   add('ahead-node', rowsAhead);
   add('kept-node', (data) => keptRows(data, results['kept-torch']?.data));
   add('guided-node', guidedRows);
+  add('guided-memory-node', guidance);
   add('parallel-node', cores);
   add('start', start);
   add('size', downloads);
@@ -186,20 +187,43 @@ ${table(['', ...heads, ...against, 'faster than ONNX Runtime'], rows)}`);
 }
 
 function guidedRows({ result }) {
-  const rows = result.map(({ name, batch, unguided, ...ways }) => [
-    name,
-    batch,
-    ms(unguided),
-    ...Object.values(ways).flatMap((seconds) => [ms(seconds), times(seconds / unguided)]),
+  const rows = result.map(({ name, batch, way, limit, unguided, guided, given }) => [
+    ...[name, batch, way, ms(unguided), ms(guided), times(guided / unguided), `${limit} x`],
+    ...[ms(given.first), ms(given.another)],
   ]);
+  const head = [
+    ...['network', 'batch', 'way', 'unguided', 'guided', 'times', 'limit'],
+    ...['guidance given', 'another'],
+  ];
   return `## Guided rows, Node, ms
 
 A row in which all of ${plan.length} tokens fall, and the same with guidance: the pass over all tokens, an objective of their clean
 estimates, and its derivative by the noisy ones, through the network and all latents. The limit is 2 passes: a derivative by
-inputs has the products of the pass once more. With four futures there are four passes, three of them of further samples, each with its derivative: the limit is 8.
-All memory is planned when the guidance is given.
+inputs has the products of the pass once more (by weights, too, as in training, they would be 3). With four futures there are four
+passes, three of them of further samples, each with its derivative: 8. Guidance is given before the first row, which plans the
+derivative and all memory; another one, then or between rows, is only taken over.
 
-${table(['network', 'batch', 'unguided', 'guided', 'times', 'four futures', 'times'], rows)}`;
+${table(head, rows)}`;
+}
+
+function guidance({ result }) {
+  const MB = (bytes) => round(bytes / 1e6);
+  const rows = result.map(({ name, batch, way, unguided, guided, all, heap, grown, more }) => [
+    ...[name, batch, way, MB(unguided), MB(guided), MB(all), MB(heap), grown, more],
+  ]);
+  const head = [
+    ...['network', 'batch', 'way', 'sampler', 'guided', 'guidance in all', 'wasm memory'],
+    ...['grown, bytes', 'in use, bytes'],
+  ];
+  return `## Memory of guidance, Node, MB
+
+A sampler of ${plan.length} tokens before guidance is given and after that. A derivative needs what the pass made of every token, so that of
+all tokens is kept, where the unguided pass has one at a time. "In all" are also the list of operations, and the weights in the
+order in which the derivative multiplies with them, which all samplers of a model share. Then the whole wasm memory of the model
+and this sampler after one guided plan, and how far it, and what is in use of it, grew in ${result[0].plans} more plans, each guided by other
+terms. The limit is 0, as all memory is planned when guidance is first given.
+
+${table(head, rows)}`;
 }
 
 function rowsAhead({ result }) {

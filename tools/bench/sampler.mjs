@@ -62,14 +62,13 @@ export async function measureAhead({ read, effort, say }) {
 export async function measureGuided({ read, effort, say }) {
   const rows = [];
   for (const { name, batches } of guided.cases) {
-    const model = await loadModel(await read(`build/bench/${name}.safetensors`), {
-      inThread: true,
-    });
+    const file = await read(`build/bench/${name}.safetensors`);
+    const model = await loadModel(file, { inThread: true });
     for (const batch of batches) {
       const options = { length: plan.length, steps: guided.rows, batch, ahead: 0 };
       const sides = Object.entries({ unguided: null, ...guided.ways }).map(([way, guidance]) => {
         const sampler = model.sampler({ ...options, schedule: 'full-sequence' });
-        if (guidance) sampler.guide({ ...guidance, scale: 1e-4 });
+        if (guidance) guide(sampler, guidance, 0);
         return { way, sampler, times: [] };
       });
       for (let round = 0; round < effort.planRounds; round++) {
@@ -78,11 +77,78 @@ export async function measureGuided({ read, effort, say }) {
         for (let row = 0; row < guided.rows; row++)
           for (const { sampler, times } of sides) times.push((await sampler.step()).ms / 1000);
       }
-      const seconds = sides.map(({ way, times }) => [way, median(times)]);
-      rows.push({ name, batch, ...Object.fromEntries(seconds) });
       for (const { sampler } of sides) sampler.dispose();
+      const [unguided, ...seconds] = sides.map(({ times }) => median(times));
+      for (const [i, [way, guidance]] of Object.entries(guided.ways).entries()) {
+        say(`guidance given: ${name}, batch ${batch}, ${way}`);
+        const limit = 2 * (guidance.futures ?? 1);
+        const given = await measureGiving(file, options, guidance, effort);
+        rows.push({ name, batch, way, limit, unguided, guided: seconds[i], given });
+      }
     }
     model.dispose();
+  }
+  return rows;
+}
+
+/** Seconds to give a sampler its first guidance, which plans memory and derivative, and another one after it. */
+async function measureGiving(file, options, guidance, effort) {
+  const times = { first: [], another: [] };
+  for (let round = 0; round < effort.startRounds; round++) {
+    const model = await loadModel(file, { inThread: true }); // with no packed weights yet
+    const sampler = model.sampler(options);
+    await sampler.ready();
+    for (let i = 0; i < 10; i++) {
+      const start = now();
+      guide(sampler, guidance, i);
+      await sampler.ready();
+      times[i ? 'another' : 'first'].push(now() - start);
+    }
+    model.dispose();
+  }
+  return { first: median(times.first), another: median(times.another) };
+}
+
+/** The i-th guidance of a sampler: its goals have moved. */
+function guide(sampler, guidance, i) {
+  const terms = guidance.terms.map((term) => ({ ...term, at: term.at.map((x) => x + i) }));
+  sampler.guide({ ...guidance, terms, scale: 1e-4 });
+}
+
+/**
+ * What guidance takes of memory: bytes of a sampler before and with it, all that is in use since it was given, the whole
+ * wasm memory after a first guided plan, and how far it has grown after many more, each guided by other terms.
+ */
+export async function measureGuidance({ read, effort, say }) {
+  const rows = [];
+  for (const { name, batches } of guided.cases) {
+    const file = await read(`build/bench/${name}.safetensors`);
+    for (const batch of batches) {
+      for (const [way, guidance] of Object.entries(guided.ways)) {
+        const model = await loadModel(file, { inThread: true }); // a wasm memory of its own
+        const options = { length: plan.length, steps: 1, batch, schedule: 'full-sequence' };
+        const sampler = model.sampler(options);
+        const unguided = await sampler.ready();
+        const before = await model.memory();
+        guide(sampler, guidance, 0);
+        await sampler.run();
+        const { bytes } = await sampler.ready();
+        const first = await model.memory();
+        for (let i = 1; i <= effort.guidances; i++) {
+          say(`memory of guidance: ${name}, batch ${batch}, ${way}, ${i} of ${effort.guidances}`);
+          sampler.restart(i);
+          guide(sampler, guidance, i);
+          await sampler.run();
+        }
+        const last = await model.memory();
+        rows.push({
+          ...{ name, batch, way, plans: effort.guidances },
+          ...{ unguided: unguided.bytes, guided: bytes, all: first.used - before.used },
+          ...{ heap: first.heap, grown: last.heap - first.heap, more: last.used - first.used },
+        });
+        model.dispose();
+      }
+    }
   }
   return rows;
 }

@@ -35,6 +35,7 @@ export const sections = {
   'kept-node': inNode('measureKept'),
   'kept-torch': torchRows,
   'guided-node': inNode('measureGuided'),
+  'guided-memory-node': inNode('measureGuidance'),
   'parallel-node': inNode('measureParallel'),
   start,
   size: sizes,
