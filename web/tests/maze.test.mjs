@@ -682,10 +682,14 @@ for (const { name, launch } of [
     before(async () => (visitor = new Visitor(await launch())));
     after(() => visitor?.close());
 
-    it('plans, and runs the ball', async () => {
-      await visitor.open('?maze=umaze&seed=1');
-      await visitor.page.click('#run');
-      await visitor.verdict('There after');
-      assert.deepEqual(visitor.errors, []);
-    });
+    for (const [how, search] of [
+      ['plans', ''],
+      ['rolls plans', '&rolling=1&interval=32'],
+    ])
+      it(`${how}, and runs the ball`, async () => {
+        await visitor.open(`?maze=umaze&seed=1${search}`);
+        await visitor.page.click('#run');
+        await visitor.verdict('There after');
+        assert.deepEqual(visitor.errors, []);
+      });
   });
