@@ -20,7 +20,7 @@ import { Tracker, pull } from './planner.js';
  */
 
 /** @type {Required<ActionsOptions>} */
-const defaults = { length: 3, candidates: 4, scale: 100, steps: 10, interval: 8, ahead: 16 };
+const defaults = { length: 3, candidates: 4, scale: 100, steps: 10, interval: 8, ahead: 24 };
 
 const { fields } = forms.states;
 

@@ -50,7 +50,7 @@ const statesDefaults = { length: 10, scale: 4, interval: 8 };
  * Near the goal, plans of states are short and drawn harder. The data never stay at a goal: far ahead the ball is
  * elsewhere in every likely future.
  */
-const near = { distance: 1.2, length: 3, scale: 40 };
+const near = { distance: 1.2, length: 3, scale: 100 };
 
 /**
  * @typedef {object} Path
@@ -231,8 +231,10 @@ export class Planner {
           ? this.#warm(state, before, seed)
           : this.#cold(short ? 'near' : 'far', length, state, seed);
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
-    if (scale)
-      sampler.guide({ terms: [...goalTerms(target), ...terms], scale: scale * futures, futures });
+    const goal = short
+      ? { objective: pull(state, this.model.frameStack, () => target), terms }
+      : { terms: [...goalTerms(target), ...terms] };
+    if (scale) sampler.guide({ ...goal, scale: scale * futures, futures });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
@@ -300,14 +302,11 @@ export class Planner {
 
   /** @param {Float32Array} frames @param {Point} start @param {Point[]} targets */
   #judge(frames, start, targets) {
-    return judge(
-      frames,
-      this.model.fields.length,
-      forms[this.#form].stride,
-      start,
-      targets,
-      this.#discs,
-    );
+    const { fields, frameStack } = this.model;
+    const states = this.#form === 'states';
+    const points = states ? walk(frames, fields.length, frameStack, start) : frames.slice();
+    const way = judge(points, forms[this.#form].stride, states, start, targets, this.#discs);
+    return { points, frames, ...way };
   }
 
   get #discs() {
@@ -358,7 +357,7 @@ export function goalTerms(goal) {
 }
 
 /** A pull eases off within this distance. */
-const eased = 0.3;
+const eased = 0.1;
 
 /**
  * What draws a plan of states to where the ball should be, harder than terms can: minus the mean distance of where the
@@ -482,17 +481,15 @@ const fastest = 0.055;
 const hardest = 0.0035;
 
 /**
- * @param {Float32Array} frames
- * @param {number} fields
+ * @param {Float32Array} points
  * @param {number} stride
+ * @param {boolean} whole states are executed to their end, a path is followed until it arrives
  * @param {Point} start
  * @param {Point[]} targets to be passed in this order; the last one is the goal
  * @param {Disc[]} discs
- * @returns {Path}
  */
-function judge(frames, fields, stride, start, targets, discs) {
-  const n = frames.length / fields;
-  const points = new Float32Array(2 * n);
+function judge(points, stride, whole, start, targets, discs) {
+  const n = points.length / 2;
   const goal = targets[targets.length - 1];
   let passed = 0;
   let nearest = Infinity; // to the next target
@@ -503,10 +500,8 @@ function judge(frames, fields, stride, start, targets, discs) {
   let before = start;
   for (let i = 0; i < n; i++) {
     const at = points.subarray(2 * i, 2 * i + 2);
-    at.set(frames.subarray(fields * i, fields * i + 2));
-    // A path is followed until it arrives, states are executed to their end.
-    const counts = fields > 2 || arrival === Infinity;
-    if (counts && (fields === 2 || distance(at, goal) > sizes.goal)) away += stride;
+    const counts = whole || arrival === Infinity;
+    if (counts && (!whole || distance(at, goal) > sizes.goal)) away += stride;
     if (counts) {
       wrong += Math.max(0, distance(at, last) - fastest * stride);
       const bend = Math.hypot(at[0] - 2 * last[0] + before[0], at[1] - 2 * last[1] + before[1]);
@@ -530,7 +525,7 @@ function judge(frames, fields, stride, start, targets, discs) {
     for (let k = passed + 1; k < targets.length; k++)
       missing += distance(targets[k - 1], targets[k]);
   }
-  return { points, arrival, cost: away + 200 * (missing + wrong), frames };
+  return { arrival, cost: away + 200 * (missing + wrong) };
 }
 
 /** So far from its path the ball is lost. */
