@@ -1,7 +1,8 @@
 // Goes along a path by actions that a model of states diffuses, instead of a tracker.
 //
-// Every few frames it makes a plan of observations and actions that is short and drawn to where the path is in the same
-// time. Its first actions are executed as they are: the pull is guidance, nothing else turns a place into an action.
+// Every few frames it makes a plan of observations and actions that is short and drawn to where the path is at its time,
+// or a little later. Its first actions are executed as they are: the pull is guidance, and nothing else turns a place
+// into an action.
 
 /** @import { Model, Sampler } from '../../web/src/types.js' */
 /** @import { Follower, Plan } from './planner.js' */
@@ -26,9 +27,8 @@ const { fields } = forms.states;
 
 /** Makes the plans, for one path after the other. */
 export class Actions {
-  /** Plans so far, and their milliseconds. */
-  plans = 0;
-  ms = 0;
+  /** Plans so far: the seed of the next one. */
+  #plans = 0;
   /** @readonly */
   interval;
   #model;
@@ -38,22 +38,18 @@ export class Actions {
 
   /** @param {Model} model of states; stays the caller's @param {Layout} layout @param {ActionsOptions} [options] */
   constructor(model, layout, options) {
-    const {
-      interval,
-      length,
-      candidates: batch,
-      steps,
-    } = (this.#options = {
-      ...defaults,
-      ...options,
-    });
+    const found = model.fields.map(({ name }) => name).join();
+    if (found !== fields.join())
+      throw new TypeError(`expected a model of ${fields}; found one of ${found}`);
+    this.#options = { ...defaults, ...options };
+    const { interval, length, candidates: batch, steps } = this.#options;
     this.interval = interval;
     this.#model = model;
     this.#layout = layout;
     this.#sampler = model.sampler({ length, batch, steps, schedule: 'full-sequence' });
   }
 
-  /** @param {Plan} plan of a model of paths @returns {Follower} */
+  /** @param {Plan} plan of a planner @returns {Follower} */
   follow(plan) {
     return new Actor(plan, this);
   }
@@ -65,9 +61,8 @@ export class Actions {
    */
   async plan(observation, path) {
     const { ahead, scale } = this.#options;
-    const from = performance.now();
     const objective = pull(observation, this.#model.frameStack, (frame) => path(frame + 1 + ahead));
-    this.#sampler.restart(this.plans++).observe(startOf(this.#layout, observation));
+    this.#sampler.restart(this.#plans++).observe(startOf(this.#layout, observation));
     const { batch, tokens } = await this.#sampler.guide({ objective, scale }).run();
     const size = tokens.length / batch;
     const count = size / fields.length;
@@ -79,9 +74,7 @@ export class Actions {
       const { value } = objective(frames, place);
       if (value > highest) [best, highest] = [frames, value];
     }
-    best = best.slice(); // the tokens are a view
-    this.ms += performance.now() - from;
-    return best;
+    return best.slice(); // the tokens are a view
   }
 
   dispose() {

@@ -47,14 +47,15 @@ export const defaults = {
 /** What is different for models of states. @type {PlannerOptions} */
 const statesDefaults = { length: 10, scale: 4, interval: 8 };
 /**
- * Near the goal, plans of states are short and drawn harder. The data never stay at a goal: far ahead the ball is
+ * Near the goal, plans of states are short and drawn by a pull. The data never stay at a goal: far ahead the ball is
  * elsewhere in every likely future.
  */
 const near = { distance: 1.2, length: 3, scale: 100 };
 
 /**
  * @typedef {object} Path
- * @property {Float32Array} points x, y of every `stride`-th frame behind the observation
+ * @property {Float32Array} points x, y of every `stride`-th frame behind the observation; of states where their steps
+ *   lead
  * @property {number} arrival the first point at the goal, or Infinity
  * @property {number} cost by which candidates are compared: frames away from the goal, and more for leaps and for
  *   ending far from it

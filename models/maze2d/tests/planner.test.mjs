@@ -324,6 +324,7 @@ test('a model of states stays at a goal', async (t) => {
 
 test('actions along a path are those that were diffused, and get the ball there', async (t) => {
   const states = await loadStates(t);
+  assert.throws(() => new Actions(model, layouts.umaze), /expected .*vx.* found one of x,y$/);
   for (const [name, least] of [
     ['umaze', 100],
     ['medium', 110],
