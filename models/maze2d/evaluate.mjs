@@ -1,6 +1,7 @@
 // Scores of policies: node models/maze2d/evaluate.mjs --help
 import { fileURLToPath } from 'node:url';
 import { loadModel } from 'diffusion-forcing';
+import { Actions } from './actions.js';
 import { randomPolicy, routePolicy, straightPolicy } from './controller.js';
 import { Progress, printTable, readCommand, wholeNumber } from './command.mjs';
 import { createMaze } from './environment.js';
@@ -19,6 +20,8 @@ Options:
                    controller with a route per episode) and plan (a model). Default: all.
   --model FILE     Of the planner. Default: model.safetensors beside this script. A model of
                    states executes the actions that it diffuses, one of paths is tracked.
+  --actions FILE   A model of states. The ball goes along the plans of --model by the actions
+                   that it diffuses, instead of a tracker.
   --set KEY=VALUE,...  Options of the planner: ${Object.keys(defaults).join(', ')}.
   --goal KIND      single, multi or both (default).
   --episodes N     Default: 100.
@@ -27,6 +30,7 @@ Options:
 const { mazes, options } = readCommand(usage, {
   policy: 'random,straight,route,plan',
   model: fileURLToPath(new URL('model.safetensors', import.meta.url)),
+  actions: '',
   set: '',
   goal: 'both',
   episodes: '100',
@@ -51,7 +55,10 @@ const policies = {
       planned.plans++;
       planned.ms += ms;
     };
-    return planPolicy(planner, { onPlan });
+    if (!states) return planPolicy(planner, { onPlan });
+    actions?.dispose();
+    actions = new Actions(states, layout);
+    return planPolicy(planner, { onPlan, follow: (plan) => actions.follow(plan) });
   },
 };
 const names = options.policy.split(',');
@@ -59,7 +66,9 @@ for (const name of names)
   if (!Object.hasOwn(policies, name)) wrong('--policy', Object.keys(policies).join(', '), name);
 const settings = readSettings(options.set);
 const model = names.includes('plan') ? await loadModel(options.model) : undefined;
+const states = model && options.actions ? await loadModel(options.actions) : undefined;
 let planner;
+let actions;
 
 const head = ['maze', 'goal', 'policy', 'score', 'dense score', 'success %', 'first reach'];
 const table = [[...head, 'steps at a wall', 'plans', 'ms per plan', 'episodes/s']];
@@ -83,7 +92,9 @@ for (const name of mazes.length ? mazes : Object.keys(layouts)) {
     }
   maze.dispose();
 }
+actions?.dispose();
 planner?.dispose();
+states?.dispose();
 model?.dispose();
 printTable(table);
 

@@ -4,7 +4,7 @@
 // one is followed until a later plan is better. Neither the planner nor the tracker is told where walls are: what they
 // know of the maze is what the model learned from the data.
 
-/** @import { Model, Row, Sampler, SamplerOptions, Term } from '../../web/src/types.js' */
+/** @import { Model, Objective, Row, Sampler, SamplerOptions, Term } from '../../web/src/types.js' */
 /** @import { Layout, Point } from './layouts.js' */
 /** @import { Policy } from './evaluate.js' */
 import { clip } from './environment.js';
@@ -47,14 +47,15 @@ export const defaults = {
 /** What is different for models of states. @type {PlannerOptions} */
 const statesDefaults = { length: 10, scale: 4, interval: 8 };
 /**
- * Near the goal, plans of states are short and drawn harder. The data never stay at a goal: far ahead the ball is
+ * Near the goal, plans of states are short and drawn by a pull. The data never stay at a goal: far ahead the ball is
  * elsewhere in every likely future.
  */
-const near = { distance: 1.2, length: 3, scale: 40 };
+const near = { distance: 1.2, length: 3, scale: 100 };
 
 /**
  * @typedef {object} Path
- * @property {Float32Array} points x, y of every `stride`-th frame behind the observation
+ * @property {Float32Array} points x, y of every `stride`-th frame behind the observation; of states where their steps
+ *   lead
  * @property {number} arrival the first point at the goal, or Infinity
  * @property {number} cost by which candidates are compared: frames away from the goal, and more for leaps and for
  *   ending far from it
@@ -85,6 +86,8 @@ const near = { distance: 1.2, length: 3, scale: 40 };
  */
 /** @typedef {{ at: Point, size: number }} Disc */
 /** @typedef {{ sampler: Sampler, latent?: Float32Array | null }} Begun latent: of a rolling plan */
+
+const framesPerSecond = 100;
 
 /** What a sampler is made with. */
 const fixed = /** @type {const} */ ([
@@ -229,8 +232,10 @@ export class Planner {
           ? this.#warm(state, before, seed)
           : this.#cold(short ? 'near' : 'far', length, state, seed);
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
-    if (scale)
-      sampler.guide({ terms: [...goalTerms(target), ...terms], scale: scale * futures, futures });
+    const goal = short
+      ? { objective: pull(state, this.model.frameStack, () => target), terms }
+      : { terms: [...goalTerms(target), ...terms] };
+    if (scale) sampler.guide({ ...goal, scale: scale * futures, futures });
     if (onRow) {
       onRow(await sampler.state());
       for await (const row of sampler.iterate({ signal })) onRow(row);
@@ -298,14 +303,11 @@ export class Planner {
 
   /** @param {Float32Array} frames @param {Point} start @param {Point[]} targets */
   #judge(frames, start, targets) {
-    return judge(
-      frames,
-      this.model.fields.length,
-      forms[this.#form].stride,
-      start,
-      targets,
-      this.#discs,
-    );
+    const { fields, frameStack } = this.model;
+    const states = this.#form === 'states';
+    const points = states ? walk(frames, fields.length, frameStack, start) : frames.slice();
+    const way = judge(points, forms[this.#form].stride, states, start, targets, this.#discs);
+    return { points, frames, ...way };
   }
 
   get #discs() {
@@ -353,6 +355,66 @@ export function goalTerms(goal) {
     { kind: 'reach', ...place, size: 0.2, softness: 0.5 },
     { kind: 'at', ...place, size: 0.5, weight: 0.5 },
   ];
+}
+
+/** A pull eases off within this distance. */
+const eased = 0.1;
+
+/**
+ * What draws a plan of states to where the ball should be, harder than terms can: minus the mean distance of where the
+ * plan's own steps lead from the observation. A token begins where the model believes to be, 0.1 off. A strong pull at
+ * positions moves whole tokens and leaves their actions as they are.
+ * @param {Point} start
+ * @param {number} frameStack
+ * @param {(frame: number) => Point} target
+ * @returns {Objective}
+ */
+export const pull =
+  (start, frameStack, target) =>
+  (frames, { count, fields }) => {
+    const gradient = new Float32Array(frames.length);
+    const slopes = new Float64Array(2 * count);
+    const points = walk(frames, fields, frameStack, start);
+    let value = 0;
+    for (let t = 0; t < count; t++) {
+      const at = points.subarray(2 * t, 2 * t + 2);
+      const to = target(t);
+      const d = distance(at, to);
+      value -= (d < eased ? d ** 2 / (2 * eased) : d - eased / 2) / count;
+      for (let k = 0; k < 2; k++)
+        slopes[2 * t + k] = (to[k] - at[k]) / (Math.max(d, eased) * count);
+    }
+    // A step moves all points behind it.
+    for (let k = 0; k < 2; k++)
+      for (let t = count - 1, sum = 0; t >= 0; t--) {
+        sum += slopes[2 * t + k];
+        const i = t * fields + k;
+        if (t % frameStack) {
+          gradient[i] += sum;
+          gradient[i - fields] -= sum;
+        } else gradient[i + 2] += sum / framesPerSecond;
+      }
+    return { value, gradient };
+  };
+
+/**
+ * Where the steps of a plan of states lead: within a token from position to position, into the next one with its
+ * velocity.
+ * @param {Float32Array} frames x, y, vx, vy, ..
+ * @param {number} fields
+ * @param {number} frameStack
+ * @param {Point} start
+ * @returns {Float32Array} x, y of every frame
+ */
+function walk(frames, fields, frameStack, start) {
+  const points = new Float32Array((2 * frames.length) / fields);
+  for (let k = 0; k < 2; k++)
+    for (let t = 0, at = start[k]; t < points.length / 2; t++) {
+      const i = t * fields + k;
+      at += t % frameStack ? frames[i] - frames[i - fields] : frames[i + 2] / framesPerSecond;
+      points[2 * t + k] = at;
+    }
+  return points;
 }
 
 /**
@@ -403,7 +465,7 @@ function join(a, b) {
 /** Where a path ends, and how fast. @param {Float32Array} points two or more */
 function endOf(points) {
   const [x0, y0, x, y] = points.subarray(points.length - 4);
-  const seconds = forms.path.stride / 100;
+  const seconds = forms.path.stride / framesPerSecond;
   return [x, y, (x - x0) / seconds, (y - y0) / seconds];
 }
 
@@ -420,17 +482,15 @@ const fastest = 0.055;
 const hardest = 0.0035;
 
 /**
- * @param {Float32Array} frames
- * @param {number} fields
+ * @param {Float32Array} points
  * @param {number} stride
+ * @param {boolean} whole states are executed to their end, a path is followed until it arrives
  * @param {Point} start
  * @param {Point[]} targets to be passed in this order; the last one is the goal
  * @param {Disc[]} discs
- * @returns {Path}
  */
-function judge(frames, fields, stride, start, targets, discs) {
-  const n = frames.length / fields;
-  const points = new Float32Array(2 * n);
+function judge(points, stride, whole, start, targets, discs) {
+  const n = points.length / 2;
   const goal = targets[targets.length - 1];
   let passed = 0;
   let nearest = Infinity; // to the next target
@@ -441,10 +501,8 @@ function judge(frames, fields, stride, start, targets, discs) {
   let before = start;
   for (let i = 0; i < n; i++) {
     const at = points.subarray(2 * i, 2 * i + 2);
-    at.set(frames.subarray(fields * i, fields * i + 2));
-    // A path is followed until it arrives, states are executed to their end.
-    const counts = fields > 2 || arrival === Infinity;
-    if (counts && (fields === 2 || distance(at, goal) > sizes.goal)) away += stride;
+    const counts = whole || arrival === Infinity;
+    if (counts && (!whole || distance(at, goal) > sizes.goal)) away += stride;
     if (counts) {
       wrong += Math.max(0, distance(at, last) - fastest * stride);
       const bend = Math.hypot(at[0] - 2 * last[0] + before[0], at[1] - 2 * last[1] + before[1]);
@@ -468,7 +526,7 @@ function judge(frames, fields, stride, start, targets, discs) {
     for (let k = passed + 1; k < targets.length; k++)
       missing += distance(targets[k - 1], targets[k]);
   }
-  return { points, arrival, cost: away + 200 * (missing + wrong), frames };
+  return { arrival, cost: away + 200 * (missing + wrong) };
 }
 
 /** So far from its path the ball is lost. */
@@ -480,7 +538,7 @@ const lookahead = 1.1;
  * What executes a plan.
  * @typedef {object} Follower
  * @property {Plan} plan
- * @property {(observation: Point) => Point} act the next action
+ * @property {(observation: Point) => Point | Promise<Point>} act the next action
  * @property {(observation: Point) => boolean} wants a new plan, when it is time for one?
  * @property {(next: Plan) => boolean} yields to the next plan?
  * @property {() => Float32Array} rest frames of the plan that are left
@@ -531,17 +589,36 @@ export class Tracker {
     return frames.subarray(fields * Math.min(this.#next + 1, this.#end));
   }
 
+  /** @param {number} i */
+  #point(i) {
+    return this.plan.best.points.subarray(2 * i, 2 * i + 2);
+  }
+
+  /** Finds the point that is nearest to the ball, not going back. @param {Point} at */
+  locate(at) {
+    let nearest = this.#next;
+    for (let i = this.#next; i <= Math.min(this.#next + 8, this.#end); i++)
+      if (distance(this.#point(i), at) < distance(this.#point(nearest), at)) nearest = i;
+    this.#next = nearest;
+    this.off = distance(this.#point(nearest), at);
+  }
+
+  /** Where the path is so many frames behind that point; it ends at the goal, if it arrives. @param {number} frames @returns {Point} */
+  after(frames) {
+    const { best, goal, stride } = this.plan;
+    const at = this.#next + frames / stride;
+    if (at >= this.#end) return best.arrival < Infinity ? goal : this.#point(this.#end);
+    const [a, b] = [this.#point(Math.floor(at)), this.#point(Math.floor(at) + 1)];
+    return [0, 1].map((k) => a[k] + (at % 1) * (b[k] - a[k]));
+  }
+
   /** @param {Point} at x, y, vx, vy */
   act(at) {
     const { best, goal, discs } = this.plan;
     /** @param {number} i */
-    const point = (i) => best.points.subarray(2 * i, 2 * i + 2);
-    // The nearest point, not going back.
-    let nearest = this.#next;
-    for (let i = this.#next; i <= Math.min(this.#next + 8, this.#end); i++)
-      if (distance(point(i), at) < distance(point(nearest), at)) nearest = i;
-    this.#next = nearest;
-    this.off = distance(point(nearest), at);
+    const point = (i) => this.#point(i);
+    this.locate(at);
+    const nearest = this.#next;
     let ahead = nearest;
     for (let way = 0; ahead < this.#end && way < lookahead; ahead++)
       way += distance(point(ahead), point(ahead + 1));
@@ -607,9 +684,13 @@ const statesFields = forms.states.fields.length;
  * @param {object} [options]
  * @param {number} [options.seed] of the first plan; every further one has the next
  * @param {(plan: Plan, ms: number) => void} [options.onPlan]
+ * @param {(plan: Plan) => Follower} [options.follow] default: planner.follow
  * @returns {Policy}
  */
-export function planPolicy(planner, { seed = 0, onPlan } = {}) {
+export function planPolicy(
+  planner,
+  { seed = 0, onPlan, follow = (plan) => planner.follow(plan) } = {},
+) {
   /** @type {Point} */
   let goal;
   /** @type {Follower | undefined} */
@@ -635,7 +716,7 @@ export function planPolicy(planner, { seed = 0, onPlan } = {}) {
         });
         seen = [];
         onPlan?.(plan, performance.now() - start);
-        if (!follower || follower.yields(plan)) follower = planner.follow(plan);
+        if (!follower || follower.yields(plan)) follower = follow(plan);
       }
       return follower.act(observation);
     },

@@ -4,10 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { loadModel } from 'diffusion-forcing';
+import { Actions } from '../actions.js';
 import { createMaze } from '../environment.js';
 import { runEpisodes, summarize } from '../evaluate.js';
 import { distance, isWall, layouts } from '../layouts.js';
-import { Planner, Tracker, planPolicy, rollingTable, warmTable } from '../planner.js';
+import { MersenneTwister } from '../mersenne-twister.js';
+import { Planner, Tracker, planPolicy, rollingTable, warmTable, pull } from '../planner.js';
 
 const script = fileURLToPath(new URL('../evaluate.mjs', import.meta.url));
 
@@ -279,10 +281,85 @@ test('a ball with rolling plans gets there', async (t) => {
   }
 });
 
-test('a model of states: its actions are executed as they were diffused', async (t) => {
+async function loadStates(t) {
   const file = new URL('../../maze2d-states/model.safetensors', import.meta.url);
   const states = await loadModel(fileURLToPath(file));
   t.after(() => states.dispose());
+  return states;
+}
+
+test('a pull counts from the observation, by the steps of the plan', () => {
+  const [count, fields, stack] = [7, 6, 4];
+  const random = new MersenneTwister(5);
+  const frames = Float32Array.from({ length: count * fields }, () => random.normal());
+  const objective = pull([0.3, -0.2], stack, (t) => [0.1 * t, 1]);
+  const place = { sequence: 0, sample: 0, count, fields };
+  const { value, gradient } = objective(frames, place);
+  const at = (changed) => objective(Float32Array.from(changed), place).value;
+  for (let i = 0; i < frames.length; i++) {
+    const [more, less] = [1e-2, -1e-2].map((by) =>
+      at(frames.map((v, j) => (i === j ? v + by : v))),
+    );
+    assert.ok(Math.abs((more - less) / 2e-2 - gradient[i]) < 1e-3, `${i}`);
+  }
+  // A token that is moved as a whole takes the ball nowhere else.
+  const moved = frames.map((v, i) => (i >= stack * fields && i % fields < 2 ? v + 3 : v));
+  assert.ok(Math.abs(at(moved) - value) < 1e-5);
+});
+
+test('a model of states stays at a goal', async (t) => {
+  const maze = await createMaze('medium');
+  t.after(() => maze.dispose());
+  const planner = new Planner(await loadStates(t), layouts.medium, { candidates: 4 });
+  t.after(() => planner.dispose());
+  const policy = planPolicy(planner);
+  const goal = [6, 6];
+  maze.set([6, 5.8], [0, 2]);
+  await policy.reset(maze.observation, goal);
+  let there = 0;
+  for (let step = 0; step < 200; step++)
+    there += distance(maze.step(await policy.act(maze.observation)), goal) <= 0.5;
+  assert.ok(there >= 180, `${there} of 200 steps`);
+});
+
+test('actions along a path are those that were diffused, and get the ball there', async (t) => {
+  const states = await loadStates(t);
+  assert.throws(() => new Actions(model, layouts.umaze), /expected .*vx.* found one of x,y$/);
+  for (const [name, least] of [
+    ['umaze', 100],
+    ['medium', 110],
+    ['large', 140],
+  ]) {
+    const maze = await createMaze(name);
+    const actions = new Actions(states, maze.layout);
+    t.after(() => [maze, actions].forEach((it) => it.dispose()));
+    const planner = makePlanner(t, name, { interval: 32 });
+    const policy = planPolicy(planner, { follow: (plan) => actions.follow(plan) });
+    const made = [];
+    const { plan } = Actions.prototype;
+    actions.plan = async (...given) => made[made.push(await plan.apply(actions, given)) - 1];
+    let step = 0;
+    const checked = {
+      reset(...given) {
+        step = 0;
+        policy.reset(...given);
+      },
+      async act(observation) {
+        const action = await policy.act(observation);
+        const frame = step++ % actions.interval;
+        assert.deepEqual([...action], [...made.at(-1).slice(6 * frame + 4, 6 * frame + 6)]);
+        return action;
+      },
+    };
+    const run = { episodes: 4, seed: 5, randomGoal: true };
+    const { success, score } = summarize(maze.layout, await runEpisodes(maze, checked, run));
+    assert.equal(success.mean, 1, name);
+    assert.ok(score.mean > least, `${name}: ${score.mean}`);
+  }
+});
+
+test('a model of states: its actions are executed as they were diffused', async (t) => {
+  const states = await loadStates(t);
   const maze = await createMaze('umaze');
   t.after(() => maze.dispose());
   const planner = new Planner(states, layouts.umaze);
