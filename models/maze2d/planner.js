@@ -241,7 +241,10 @@ export class Planner {
       for await (const row of sampler.iterate({ signal })) onRow(row);
     }
     const row = await sampler.run({ signal });
-    const frames = split(row, estimateOf(row));
+    // What waits at pure noise is estimated for guidance only.
+    const { length: known } = scale ? row.levels : row.levels.filter((level) => level < row.steps);
+    const end = (known / row.batch) * row.frameStack * row.fields;
+    const frames = split(row, estimateOf(row)).map((values) => values.slice(0, end));
     if (latent === undefined) return { frames };
     return { frames, tails: split(row, row.tokens).map((noisy) => ({ frames: noisy, latent })) };
   }

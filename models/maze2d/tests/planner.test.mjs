@@ -261,6 +261,18 @@ test('rolling plans of many steps, whose last tokens come out of noise in one ro
   assert.ok(best.points.every(Number.isFinite));
 });
 
+test('a rolling plan is as long as what has been thought of', async (t) => {
+  for (const [scale, tokens] of [
+    [0, 4],
+    [3, 12],
+  ]) {
+    const planner = makePlanner(t, 'large', { schedule: 'rolling', steps: 4, scale });
+    const { best, tail } = await planner.plan(still([1, 1]), [7, 9]);
+    assert.equal(best.points.length, 16 * tokens);
+    assert.equal(tail.frames.length, 16 * 12);
+  }
+});
+
 test('a ball with rolling plans gets there', async (t) => {
   for (const [name, least] of [
     ['umaze', 110],
