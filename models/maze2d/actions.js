@@ -5,10 +5,12 @@
 // into an action.
 
 /** @import { Model, Sampler } from '../../web/src/types.js' */
-/** @import { Follower, Plan } from './planner.js' */
+/** @import { Follower } from './followers.js' */
+/** @import { Plan } from './planner.js' */
 /** @import { Layout, Point } from './layouts.js' */
 import { forms, startOf } from './generate.js';
-import { Tracker, pull } from './planner.js';
+import { Tracker } from './followers.js';
+import { pull } from './objectives.js';
 
 /**
  * @typedef {object} ActionsOptions

@@ -27,6 +27,8 @@
 
 /** Half the side of a cell, the radius of the ball, the largest distance that counts as at the goal. */
 export const sizes = { halfCell: 0.5, ball: 0.1, goal: 0.5 };
+/** Steps of the physics, of which each is a frame of the data. */
+export const framesPerSecond = 100;
 /** From the integer point of a cell to its middle, on both axes. */
 export const middle = -0.2;
 

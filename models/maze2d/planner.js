@@ -4,12 +4,15 @@
 // one is followed until a later plan is better. Neither the planner nor the tracker is told where walls are: what they
 // know of the maze is what the model learned from the data.
 
-/** @import { Model, Objective, Row, Sampler, SamplerOptions, Term } from '../../web/src/types.js' */
+/** @import { Model, Row, Sampler, SamplerOptions, Term } from '../../web/src/types.js' */
 /** @import { Layout, Point } from './layouts.js' */
 /** @import { Policy } from './evaluate.js' */
-import { clip } from './environment.js';
+/** @import { Follower } from './followers.js' */
+/** @import { Disc } from './objectives.js' */
+import { Executor, Tracker } from './followers.js';
 import { forms, startOf } from './generate.js';
-import { distance, sizes } from './layouts.js';
+import { distance, framesPerSecond } from './layouts.js';
+import { goalTerms, judge, pull, walk } from './objectives.js';
 
 /**
  * @typedef {object} PlannerOptions
@@ -84,10 +87,7 @@ const near = { distance: 1.2, length: 3, scale: 100 };
  * @property {Follower} follower
  * @property {ArrayLike<number>} seen x, y after each step since its observation; the last one is where the ball is now
  */
-/** @typedef {{ at: Point, size: number }} Disc */
 /** @typedef {{ sampler: Sampler, latent?: Float32Array | null }} Begun latent: of a rolling plan */
-
-const framesPerSecond = 100;
 
 /** What a sampler is made with. */
 const fixed = /** @type {const} */ ([
@@ -146,7 +146,7 @@ export class Planner {
   constructor(model, layout, options) {
     this.model = model;
     this.#layout = layout;
-    this.#form = model.fields.length === statesFields ? 'states' : 'path';
+    this.#form = model.fields.length === forms.states.fields.length ? 'states' : 'path';
     this.#options = { ...defaults, ...(this.#form === 'states' && statesDefaults), ...options };
   }
 
@@ -351,75 +351,6 @@ export class Planner {
   }
 }
 
-/** What draws a plan to a point. @param {Point} goal @returns {Term[]} */
-export function goalTerms(goal) {
-  const place = { x: 'x', y: 'y', at: pair(goal) };
-  return [
-    { kind: 'reach', ...place, size: 0.2, softness: 0.5 },
-    { kind: 'at', ...place, size: 0.5, weight: 0.5 },
-  ];
-}
-
-/** A pull eases off within this distance. */
-const eased = 0.1;
-
-/**
- * What draws a plan of states to where the ball should be, harder than terms can: minus the mean distance of where the
- * plan's own steps lead from the observation. A token begins where the model believes to be, 0.1 off. A strong pull at
- * positions moves whole tokens and leaves their actions as they are.
- * @param {Point} start
- * @param {number} frameStack
- * @param {(frame: number) => Point} target
- * @returns {Objective}
- */
-export const pull =
-  (start, frameStack, target) =>
-  (frames, { count, fields }) => {
-    const gradient = new Float32Array(frames.length);
-    const slopes = new Float64Array(2 * count);
-    const points = walk(frames, fields, frameStack, start);
-    let value = 0;
-    for (let t = 0; t < count; t++) {
-      const at = points.subarray(2 * t, 2 * t + 2);
-      const to = target(t);
-      const d = distance(at, to);
-      value -= (d < eased ? d ** 2 / (2 * eased) : d - eased / 2) / count;
-      for (let k = 0; k < 2; k++)
-        slopes[2 * t + k] = (to[k] - at[k]) / (Math.max(d, eased) * count);
-    }
-    // A step moves all points behind it.
-    for (let k = 0; k < 2; k++)
-      for (let t = count - 1, sum = 0; t >= 0; t--) {
-        sum += slopes[2 * t + k];
-        const i = t * fields + k;
-        if (t % frameStack) {
-          gradient[i] += sum;
-          gradient[i - fields] -= sum;
-        } else gradient[i + 2] += sum / framesPerSecond;
-      }
-    return { value, gradient };
-  };
-
-/**
- * Where the steps of a plan of states lead: within a token from position to position, into the next one with its
- * velocity.
- * @param {Float32Array} frames x, y, vx, vy, ..
- * @param {number} fields
- * @param {number} frameStack
- * @param {Point} start
- * @returns {Float32Array} x, y of every frame
- */
-function walk(frames, fields, frameStack, start) {
-  const points = new Float32Array((2 * frames.length) / fields);
-  for (let k = 0; k < 2; k++)
-    for (let t = 0, at = start[k]; t < points.length / 2; t++) {
-      const i = t * fields + k;
-      at += t % frameStack ? frames[i] - frames[i - fields] : frames[i + 2] / framesPerSecond;
-      points[2 * t + k] = at;
-    }
-  return points;
-}
-
 /**
  * Clean values of the tokens, (B, T, F, C): of those that are noisy their estimates.
  * @param {Row} row
@@ -472,214 +403,8 @@ function endOf(points) {
   return [x, y, (x - x0) / seconds, (y - y0) / seconds];
 }
 
-/** @param {Point} point @returns {[number, number]} */
-const pair = (point) => [point[0], point[1]];
-
 /** @param {Term} term @returns {Disc} */
 const discOf = ({ at, size }) => ({ at: /** @type {Point} */ (at), size: Number(size) });
-
-/** How close to the goal a path has to come to be there: well inside of what is rewarded. */
-const close = 0.3;
-/** The longest way that the ball can make in a frame, and the largest change of it, with some tolerance. */
-const fastest = 0.055;
-const hardest = 0.0035;
-
-/**
- * @param {Float32Array} points
- * @param {number} stride
- * @param {boolean} whole states are executed to their end, a path is followed until it arrives
- * @param {Point} start
- * @param {Point[]} targets to be passed in this order; the last one is the goal
- * @param {Disc[]} discs
- */
-function judge(points, stride, whole, start, targets, discs) {
-  const n = points.length / 2;
-  const goal = targets[targets.length - 1];
-  let passed = 0;
-  let nearest = Infinity; // to the next target
-  let arrival = Infinity;
-  let away = 0;
-  let wrong = 0; // leaps and jerks that no ball can make, and depths in discs
-  let last = start;
-  let before = start;
-  for (let i = 0; i < n; i++) {
-    const at = points.subarray(2 * i, 2 * i + 2);
-    const counts = whole || arrival === Infinity;
-    if (counts && (!whole || distance(at, goal) > sizes.goal)) away += stride;
-    if (counts) {
-      wrong += Math.max(0, distance(at, last) - fastest * stride);
-      const bend = Math.hypot(at[0] - 2 * last[0] + before[0], at[1] - 2 * last[1] + before[1]);
-      if (i > 1) wrong += Math.max(0, bend - hardest * stride * stride);
-      for (const disc of discs) wrong += Math.max(0, disc.size - distance(at, disc.at));
-    }
-    if (arrival === Infinity) {
-      const d = distance(at, targets[passed]);
-      nearest = Math.min(nearest, d);
-      if (d < close) {
-        nearest = Infinity;
-        if (++passed === targets.length) arrival = i;
-      }
-    }
-    before = last;
-    last = at;
-  }
-  let missing = 0; // the way through the targets that are left
-  if (arrival === Infinity) {
-    missing = Math.min(nearest, distance(last, targets[passed]));
-    for (let k = passed + 1; k < targets.length; k++)
-      missing += distance(targets[k - 1], targets[k]);
-  }
-  return { arrival, cost: away + 200 * (missing + wrong) };
-}
-
-/** So far from its path the ball is lost. */
-const strayed = 0.5;
-/** How far ahead on the path the point is that the tracker steers to. */
-const lookahead = 1.1;
-
-/**
- * What executes a plan.
- * @typedef {object} Follower
- * @property {Plan} plan
- * @property {(observation: Point) => Point | Promise<Point>} act the next action
- * @property {(observation: Point) => boolean} wants a new plan, when it is time for one?
- * @property {(next: Plan) => boolean} yields to the next plan?
- * @property {() => Float32Array} rest frames of the plan that are left
- */
-
-/**
- * Follows a path, and stays at the goal.
- * @implements {Follower}
- */
-export class Tracker {
-  /** How far the ball was from the path. */
-  off = 0;
-  /** @readonly */
-  plan;
-  #end;
-  #next = 0;
-  #before = -1;
-  #action = new Float64Array(2);
-
-  /** @param {Plan} plan */
-  constructor(plan) {
-    this.plan = plan;
-    const { arrival, points } = plan.best;
-    this.#end = Math.min(arrival, points.length / 2 - 1);
-  }
-
-  /** @param {Point} at */
-  wants(at) {
-    return distance(at, this.plan.goal) > sizes.goal;
-  }
-
-  /**
-   * Not while what is left of its own plan is better, unless that does not arrive, or the ball is far from it or has
-   * got no further since the last call. To a rolling plan always: it goes on with its own.
-   * @param {Plan} next
-   */
-  yields(next) {
-    if (next.tail) return true;
-    const stuck = this.#next === this.#before;
-    this.#before = this.#next;
-    const lost = this.plan.best.arrival === Infinity || this.off > strayed || stuck;
-    return lost || next.best.cost < this.plan.stride * (this.#end - this.#next + 1);
-  }
-
-  rest() {
-    const { frames, points } = this.plan.best;
-    const fields = (2 * frames.length) / points.length;
-    return frames.subarray(fields * Math.min(this.#next + 1, this.#end));
-  }
-
-  /** @param {number} i */
-  #point(i) {
-    return this.plan.best.points.subarray(2 * i, 2 * i + 2);
-  }
-
-  /** Finds the point that is nearest to the ball, not going back. @param {Point} at */
-  locate(at) {
-    let nearest = this.#next;
-    for (let i = this.#next; i <= Math.min(this.#next + 8, this.#end); i++)
-      if (distance(this.#point(i), at) < distance(this.#point(nearest), at)) nearest = i;
-    this.#next = nearest;
-    this.off = distance(this.#point(nearest), at);
-  }
-
-  /** Where the path is so many frames behind that point; it ends at the goal, if it arrives. @param {number} frames @returns {Point} */
-  after(frames) {
-    const { best, goal, stride } = this.plan;
-    const at = this.#next + frames / stride;
-    if (at >= this.#end) return best.arrival < Infinity ? goal : this.#point(this.#end);
-    const [a, b] = [this.#point(Math.floor(at)), this.#point(Math.floor(at) + 1)];
-    return [0, 1].map((k) => a[k] + (at % 1) * (b[k] - a[k]));
-  }
-
-  /** @param {Point} at x, y, vx, vy */
-  act(at) {
-    const { best, goal, discs } = this.plan;
-    /** @param {number} i */
-    const point = (i) => this.#point(i);
-    this.locate(at);
-    const nearest = this.#next;
-    let ahead = nearest;
-    for (let way = 0; ahead < this.#end && way < lookahead; ahead++)
-      way += distance(point(ahead), point(ahead + 1));
-    // Not straight through what the path goes around.
-    const blocked = () =>
-      discs.some((disc) => distanceToWay(disc.at, at, point(ahead)) < disc.size);
-    while (ahead > nearest + 1 && blocked()) ahead--;
-    const there = ahead >= this.#end && best.arrival < Infinity;
-    const target = there ? goal : point(ahead);
-    for (let k = 0; k < 2; k++)
-      this.#action[k] = clip(10 * (target[k] - at[k]) - (there ? 1.5 : 1) * at[k + 2], 1);
-    return this.#action;
-  }
-}
-
-/** From a point to the nearest one between two others. @param {Point} p @param {Point} a @param {Point} b */
-function distanceToWay(p, a, b) {
-  const [x, y] = [b[0] - a[0], b[1] - a[1]];
-  const share = ((p[0] - a[0]) * x + (p[1] - a[1]) * y) / (x * x + y * y || 1);
-  const at = Math.min(Math.max(share, 0), 1);
-  return distance(p, [a[0] + at * x, a[1] + at * y]);
-}
-
-/**
- * Executes the actions of a plan of states, as they were diffused.
- * @implements {Follower}
- */
-export class Executor {
-  /** @readonly */
-  plan;
-  #frame = 0;
-
-  /** @param {Plan} plan */
-  constructor(plan) {
-    this.plan = plan;
-  }
-
-  wants() {
-    return true;
-  }
-
-  yields() {
-    return true;
-  }
-
-  rest() {
-    const { frames } = this.plan.best;
-    return frames.subarray(Math.min(this.#frame * statesFields, frames.length - statesFields));
-  }
-
-  act() {
-    const { frames } = this.plan.best;
-    const at = Math.min(this.#frame++ * statesFields + 4, frames.length - 2);
-    return frames.subarray(at, at + 2);
-  }
-}
-
-const statesFields = forms.states.fields.length;
 
 /**
  * Plans every `interval` frames and follows.

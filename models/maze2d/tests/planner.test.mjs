@@ -9,7 +9,9 @@ import { createMaze } from '../environment.js';
 import { runEpisodes, summarize } from '../evaluate.js';
 import { distance, isWall, layouts } from '../layouts.js';
 import { MersenneTwister } from '../mersenne-twister.js';
-import { Planner, Tracker, planPolicy, rollingTable, warmTable, pull } from '../planner.js';
+import { Tracker } from '../followers.js';
+import { pull } from '../objectives.js';
+import { Planner, planPolicy, rollingTable, warmTable } from '../planner.js';
 
 const script = fileURLToPath(new URL('../evaluate.mjs', import.meta.url));
 

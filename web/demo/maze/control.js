@@ -60,7 +60,7 @@ export class Control {
   #planner;
   #options;
   #events;
-  /** @type {import('../../../models/maze2d/planner.js').Follower | null} */ #follower = null;
+  /** @type {import('../../../models/maze2d/followers.js').Follower | null} */ #follower = null;
   #since = 0; // steps since the last plan was begun
   /** x, y after each step since the plan that is followed was begun. @type {number[]} */ #seen =
     [];
