@@ -192,6 +192,29 @@ static void take(planner *p, const df_sampler *s, int row, double scale, const c
   }
 }
 
+// Latents of row `row`, by a pass over the tokens (T, B, X) before it.
+static void check_latents(planner *p, int row, const df_sampler *s, const float *tokens) {
+  enum { MAX_Z = 32 };
+  const int B = p->B, T = p->T, X = p->X, Z = p->m.network.latent_size;
+  float x[TOKENS], out[TOKENS], z[MAX_B * MAX_T * MAX_Z];
+  int32_t level[MAX_B * MAX_T];
+  df_cell_runner *runner = NULL;
+  const df_cell_options options = {.cells = B, .threads = 1};
+  REQUIRE(Z <= MAX_Z);
+  for (int q = 0; q < B * T; q++) {
+    const int b = q / T, t = q % T;
+    memcpy(x + q * X, tokens + (t * B + b) * X, (size_t)X * sizeof *x);
+    level[q] = s->grid[p->m.S - (int)p->index[row * T + t]];
+  }
+  const df_cell_tokens in = {.x = x, .level = level, .z0 = s->z0};
+  if (CHECK_OK(df_cell_create(&runner, &p->model.config, &p->m.noise, &p->m.params, &options,
+                              &test_error)) &&
+      CHECK_OK(df_cell_unroll(runner, B, T, &in, out, z, &test_error)))
+    for (int q = 0; q < B * T; q++)
+      compare(p, "out.z", z + q * Z, (row * T + q % T) * B + q / T, Z);
+  df_cell_free(runner);
+}
+
 static void follow(planner *p, double scale, const char *plan) {
   const int B = p->B, T = p->T, X = p->X, frames = T * p->m.frame_stack;
   const bool more = p->R > 1 && scale != 0;
@@ -217,6 +240,7 @@ static void follow(planner *p, double scale, const char *plan) {
       if (more && CHECK_OK(df_sampler_estimate(s, &own, &test_error)))
         third_samples(p, m, tokens, &own, rest);
       if (!CHECK_OK(df_sampler_step(s, &test_error))) break;
+      if (scale != 0) check_latents(p, m, s, tokens);
       take(p, s, m, scale, plan, rest, tokens);
       compare(p, "out.z0", s->z0, 0, B * s->Z);
     }
