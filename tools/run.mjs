@@ -39,13 +39,13 @@ const steps = {
   wasm: `${cmake('wasm')} && ctest --preset wasm`,
   modules: cmake('wasm', '--target modules'),
   package: 'node web/build.mjs',
-  maze2d: `${node} --test --test-timeout 300000 models/maze2d/tests/*.test.mjs`,
+  maze2d: `${node} --test --test-reporter spec --test-timeout 300000 models/maze2d/tests/*.test.mjs`,
   page: 'vite build web/demo',
   command: cmake('native', '--target forcing'),
   'bench-modules': cmake('wasm', '--target bench.simd.wasm bench.relaxed.wasm'),
-  node: `${node} --test --test-timeout 300000 wasm_tests/*.test.mjs`,
+  node: `${node} --test --test-reporter spec --test-timeout 300000 wasm_tests/*.test.mjs`,
   size: `${node} tools/size.mjs`,
-  browsers: `${node} --test --test-timeout 300000 --test-concurrency 1 web/tests/*.test.mjs`,
+  browsers: `${node} --test --test-reporter spec --test-timeout 300000 --test-concurrency 1 web/tests/*.test.mjs`,
 };
 
 const lint = ['clang-format', 'prettier', 'eslint', 'tsc'];

@@ -6,8 +6,10 @@
 //   await close();                                     // every process it started is gone
 //
 // errors collects what went wrong in the page by itself: console errors, uncaught exceptions, failed
-// requests. In Chromium and Firefox, page is a Puppeteer page (over CDP and WebDriver BiDi). WebKit,
-// the engine of Safari, is WebKitGTK's MiniBrowser; its page has the part of that API below.
+// requests. Browsers tell of them when they get to it: await forget() leaves the page, and what is
+// still to come of it does not count. In Chromium and Firefox, page is a Puppeteer page (over CDP and
+// WebDriver BiDi). WebKit, the engine of Safari, is WebKitGTK's MiniBrowser; its page has the part of
+// that API below.
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, request as sendRequest } from 'node:http';
@@ -48,7 +50,11 @@ async function launchPuppeteer(options) {
     'response',
     (reply) => reply.status() >= 400 && errors.push(`${reply.status()} ${reply.url()}`),
   );
-  return { page, errors, close: () => browser.close() };
+  const forget = async () => {
+    await page.goto('about:blank');
+    errors.length = 0;
+  };
+  return { page, errors, forget, close: () => browser.close() };
 }
 
 // ---- WebKit ----------------------------------------------------------------------------------------
@@ -97,7 +103,7 @@ async function startWebKit(processes, close) {
   processes.push(driver);
 
   const errors = [];
-  const proxy = await startErrorProxy(errors);
+  const { proxy, forget } = await startErrorProxy(errors);
 
   const call = async (method, path, body) => {
     const reply = await fetch(`http://127.0.0.1:${port}${path}`, {
@@ -125,6 +131,7 @@ async function startWebKit(processes, close) {
   return {
     page,
     errors,
+    forget,
     close: async () => {
       await session('DELETE', '').catch(() => {});
       proxy.close();
@@ -136,22 +143,29 @@ async function startWebKit(processes, close) {
 
 /**
  * WebKit's driver does not tell what a page writes to its console. So MiniBrowser goes through this
- * proxy, which puts a script in front of every page's own; the script reports errors back to it.
+ * proxy, which puts a script in front of every page's own; the script reports errors back to it,
+ * with the number of the page.
  */
 async function startErrorProxy(errors) {
-  const script = `
-    const report = (...what) => navigator.sendBeacon('/-/error', what.map(String).join(' '));
+  let pages = 0;
+  let forgotten = 0;
+  const script = (number) => `
+    const report = (...what) => navigator.sendBeacon('/-/error?${number}', what.map(String).join(' '));
     console.error = report;
-    addEventListener('error', (event) => report(event.message ?? 'not loaded: ' + event.target.src), true);
+    addEventListener('error', ({ message, target }) => {
+      // Sizes that changed while others were told of: told of in the next frame, and no error.
+      if (message?.startsWith('ResizeObserver loop')) return;
+      report(message ?? 'not loaded: ' + target.src);
+    }, true);
     addEventListener('unhandledrejection', (event) => report(event.reason));`;
   const server = createServer((request, reply) => {
     const { hostname, port, pathname, search } = new URL(request.url);
     if (pathname === '/-/error') {
-      text(request).then((words) => errors.push(words));
+      text(request).then((words) => Number(search.slice(1)) > forgotten && errors.push(words));
       return reply.end();
     }
     if (pathname === '/-/error.js') {
-      return reply.setHeader('content-type', 'text/javascript').end(script);
+      return reply.setHeader('content-type', 'text/javascript').end(script(search.slice(1)));
     }
     // Uncompressed, so that a page can be added to.
     const headers = { ...request.headers, 'accept-encoding': 'identity' };
@@ -163,7 +177,10 @@ async function startErrorProxy(errors) {
       reply.writeHead(answer.statusCode, answer.headers);
       if (!isPage) return answer.pipe(reply);
       reply.end(
-        (await text(answer)).replace('<head>', '<head><script src="/-/error.js"></script>'),
+        (await text(answer)).replace(
+          '<head>',
+          `<head><script src="/-/error.js?${++pages}"></script>`,
+        ),
       );
     });
     onward.on('error', (error) => {
@@ -173,7 +190,11 @@ async function startErrorProxy(errors) {
     request.pipe(onward);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return server;
+  const forget = async () => {
+    forgotten = pages;
+    errors.length = 0;
+  };
+  return { proxy: server, forget };
 }
 
 /** The part of Puppeteer's Page that the tests use, over classic WebDriver. */

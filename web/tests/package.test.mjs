@@ -140,7 +140,7 @@ for (const [name, launch] of Object.entries(browsers)) {
       assertSampled(await isolated('/dist/inline.js', {}));
       quiet();
       assertSampled(await isolated(`${other.address}${index}`, { threads: 2 }), { threads: 2 });
-      browser.errors.splice(0); // some browsers log the workers that were refused
+      await browser.forget(); // some browsers log the workers that were refused
       assertSampled(await run(index, { build: 'simd', threads: 3 })); // not isolated
       quiet();
     });
@@ -149,7 +149,7 @@ for (const [name, launch] of Object.entries(browsers)) {
       for (const entry of ['/dist/index.js', '/dist/inline.js', `${other.address}/dist/index.js`]) {
         assertSampled(await run(entry, { build: 'simd', workers: 2 }), { workers: 2 });
       }
-      browser.errors.splice(0); // the workers of another origin that were refused
+      await browser.forget(); // the workers of another origin that were refused
     });
 
     test('the fastest build that the browser has', async () => {
@@ -160,7 +160,7 @@ for (const [name, launch] of Object.entries(browsers)) {
 
     test('the package from another origin', async () => {
       assertSampled(await run(`${other.address}/dist/index.js`, { build: 'simd' }));
-      browser.errors.splice(0); // some browsers log the worker that was refused
+      await browser.forget(); // some browsers log the worker that was refused
     });
 
     test('everything in one file', async () => {
@@ -178,7 +178,7 @@ for (const [name, launch] of Object.entries(browsers)) {
       const policy = "script-src 'self' 'wasm-unsafe-eval'; worker-src 'none'";
       assertSampled(await run('/dist/index.js', { build: 'simd' }, policy), { worker: false });
       assertSampled(await run('/dist/inline.js', { build: 'simd' }, policy), { worker: false });
-      browser.errors.splice(0);
+      await browser.forget();
     });
 
     test('a policy without WebAssembly', async () => {
@@ -188,7 +188,7 @@ for (const [name, launch] of Object.entries(browsers)) {
       assert.match(hint, /wasm-unsafe-eval/);
       // A worker from the page's server is under the policy that comes with its script.
       assertSampled(await run('/dist/index.js', { build: 'simd' }, "script-src 'self'"));
-      browser.errors.splice(0);
+      await browser.forget();
     });
   });
 }

@@ -163,11 +163,10 @@ for (const [name, launch] of Object.entries(browsers))
       await until(ended);
       return page.evaluate(look);
     };
-    /** The sentences of an error. */
+    /** The sentences of an error; the page stays. */
     const complaint = async (options) => {
       await show(options);
       await until(failed);
-      browser.errors.splice(0); // a browser logs a 404
       return page.evaluate(failed);
     };
     /** Does something in the page, and tells what is to be seen when it has been drawn. */
@@ -370,6 +369,7 @@ for (const [name, launch] of Object.entries(browsers))
         await complaint({ model: './conditioned/', condition: [1, 2] }),
         /expected 1 numbers for all tokens/,
       );
+      await browser.forget();
     });
 
     test('a model from another server, and the package too', async () => {
@@ -382,7 +382,7 @@ for (const [name, launch] of Object.entries(browsers))
         `${other.origin}${folder}diffusion-forcing/viewer.js`,
       );
       assert.deepEqual(all.tokens, here.tokens);
-      browser.errors.splice(0); // some browsers log the worker of another origin that was refused
+      await browser.forget(); // some browsers log the worker of another origin that was refused
     });
 
     test('a policy that allows no more than it must', async () => {
@@ -425,6 +425,7 @@ for (const [name, launch] of Object.entries(browsers))
       await page.evaluate(() => document.querySelector('forcing-viewer').removeAttribute('keep'));
       await until(ended);
       assert.equal(await page.evaluate(failed), undefined);
+      await browser.forget(); // browsers log a 404
     });
 
     test('a browser without WebAssembly', async () => {
@@ -436,7 +437,7 @@ for (const [name, launch] of Object.entries(browsers))
         await page.evaluate(failed),
         /needs WebAssembly, which this browser does not have/,
       );
-      browser.errors.splice(0); // WebKit's ears hear the element's own event, "error"
+      await browser.forget(); // WebKit's ears hear the element's own event, "error"
     });
 
     test('loading shows how far it is', async () => {
