@@ -36,7 +36,7 @@ const seconds = (steps) => `${(steps / 100).toFixed(2)} s`;
 
 /** Cells: how far the ball can be pushed, and is by the button. */
 const pushes = { longest: 3, button: 1.6 };
-/** Steps at the goal after which the ball may rest. */
+/** Steps after arrival, or after a push, after which the ball may rest. */
 const idle = 1500;
 
 let state = parseState(location.search);
@@ -351,7 +351,8 @@ function tick(now) {
   if (!wasThere && control.reached < Infinity) $('status').textContent = verdict();
   handles.follow('ball', control.observation);
   draw();
-  if (control.reached < Infinity && control.steps > control.reached + idle && !making) stop();
+  const { reached, steps } = control;
+  if (reached < Infinity && steps > Math.max(reached, pushed) + idle && !making) stop();
 }
 
 /** For those who asked for stillness: the result. */
