@@ -10,6 +10,9 @@ import { layouts } from './layouts.js';
 import { MersenneTwister } from './mersenne-twister.js';
 import { Planner, defaults, planPolicy } from './planner.js';
 
+/** Options of the planner that can be written in a word. */
+const settable = Object.keys(defaults).filter((key) => key !== 'terms');
+
 const usage = `Usage: node models/maze2d/evaluate.mjs [MAZE...] [OPTIONS]
 
 Evaluates policies on the same starts (and goals), episodes in full length. Single: the
@@ -22,7 +25,7 @@ Options:
                    states executes the actions that it diffuses, one of paths is tracked.
   --actions FILE   A model of states. The ball goes along the plans of --model by the actions
                    that it diffuses, instead of a tracker.
-  --set KEY=VALUE,...  Options of the planner: ${Object.keys(defaults).join(', ')}.
+  --set KEY=VALUE,...  Options of the planner: ${settable.join(', ')}.
   --goal KIND      single, multi or both (default).
   --episodes N     Default: 100.
   --seed N         Of the episodes. Default: 1.`;
@@ -41,18 +44,19 @@ const seed = wholeNumber('seed', options.seed, 0);
 const goals = { single: [false], multi: [true], both: [false, true] }[options.goal];
 if (!goals) wrong('--goal', 'single, multi or both', options.goal);
 
-/** Of a policy of the planner: plans and their milliseconds. */
-let planned = { plans: 0, ms: 0 };
+/** Of a policy of the planner: plans, their denoising rows and milliseconds. */
+let planned = { plans: 0, rows: 0, ms: 0 };
 const policies = {
   random: (_, random) => randomPolicy(random),
   straight: () => straightPolicy(),
   route: (layout, random) => routePolicy(layout, random),
   plan(layout) {
-    planned = { plans: 0, ms: 0 };
+    planned = { plans: 0, rows: 0, ms: 0 };
     planner?.dispose();
     planner = new Planner(model, layout, settings);
-    const onPlan = (_, ms) => {
+    const onPlan = ({ rows }, ms) => {
       planned.plans++;
+      planned.rows += rows;
       planned.ms += ms;
     };
     if (!states) return planPolicy(planner, { onPlan });
@@ -71,7 +75,7 @@ let planner;
 let actions;
 
 const head = ['maze', 'goal', 'policy', 'score', 'dense score', 'success %', 'first reach'];
-const table = [[...head, 'steps at a wall', 'plans', 'ms per plan', 'episodes/s']];
+const table = [[...head, 'steps at a wall', 'plans', 'rows per plan', 'ms per plan', 'episodes/s']];
 for (const name of mazes.length ? mazes : Object.keys(layouts)) {
   const maze = await createMaze(name);
   for (const randomGoal of goals)
@@ -86,9 +90,10 @@ for (const name of mazes.length ? mazes : Object.keys(layouts)) {
       const { score, denseScore, success, firstReach, wallSteps } = summarize(maze.layout, result);
       const percent = { mean: 100 * success.mean, error: 100 * success.error };
       const estimates = [score, denseScore, percent, firstReach, wallSteps].map(shown);
-      const { plans, ms } = policy === 'plan' ? planned : { plans: 0, ms: 0 };
-      const cost = plans ? [plans / episodes, ms / plans].map((x) => x.toFixed(1)) : ['', ''];
-      table.push([name, goal, policy, ...estimates, ...cost, rate.toPrecision(3)]);
+      const { plans, rows, ms } = planned;
+      const cost = [plans / episodes, rows / plans, ms / plans].map((x) => x.toFixed(1));
+      const costs = policy === 'plan' ? cost : cost.map(() => '');
+      table.push([name, goal, policy, ...estimates, ...costs, rate.toPrecision(3)]);
     }
   maze.dispose();
 }
@@ -106,8 +111,8 @@ function shown({ mean, error }) {
 function readSettings(text) {
   const pairs = text ? text.split(',').map((pair) => pair.split('=')) : [];
   for (const [key] of pairs)
-    if (!Object.hasOwn(defaults, key) || key === 'terms')
-      wrong('--set', `KEY=VALUE with a key of ${Object.keys(defaults).join(', ')}`, key);
+    if (!settable.includes(key))
+      wrong('--set', `KEY=VALUE with a key of ${settable.join(', ')}`, key);
   return Object.fromEntries(
     pairs.map(([key, value]) => [key, Number.isFinite(Number(value)) ? Number(value) : value]),
   );

@@ -18,17 +18,18 @@ import { goalTerms, judge, pull, walk } from './objectives.js';
  * @typedef {object} PlannerOptions
  * @property {number} [length] tokens of a plan
  * @property {number} [candidates] futures of a plan, of which one is followed
- * @property {number} [futures] Monte Carlo guidance: samples of what is still noisy, over which J is averaged
+ * @property {number} [futures] Monte Carlo guidance: samples of what is still noisy, over which J is averaged. Guidance
+ *   is so many times as strong
  * @property {number} [scale] of guidance. 0: none, the candidates alone
  * @property {'full-sequence' | 'pyramid' | 'autoregressive' | 'rolling'} [schedule] rolling: a pyramid without end.
- *   A plan that arrives is gone on with: its noisy tail is where the next one starts, behind the latent of what was
- *   executed, and takes `uncertainty` rows for each token of that
+ *   A plan that arrives is gone on with: what is left of it, noisy as it is, is where the next one starts, behind the
+ *   latent of what was executed, and takes `uncertainty` rows for each token that was begun since. Models of paths
  * @property {number} [steps] denoising steps of a token
  * @property {number} [uncertainty] of a pyramid; of a rolling one a whole number from 1 on
  * @property {boolean} [memory] of a rolling schedule. false: behind the latent of the observation alone
- * @property {number} [interval] frames from plan to plan. Rolling: whole tokens, else every plan starts from noise
+ * @property {number} [interval] frames from plan to plan
  * @property {number} [warm] rows of a plan that starts from what is left of the one before, fewer than steps: it only
- *   gets back the noise of so many rows. 0, the default: every plan starts from noise
+ *   gets back the noise of so many rows. 0, the default: every plan starts from noise. Models of paths
  * @property {Term[]} [terms] further objectives, such as obstacles
  */
 
@@ -73,13 +74,20 @@ const near = { distance: 1.2, length: 3, scale: 100 };
  * @property {Point} start the observation
  * @property {Point} goal
  * @property {Disc[]} discs to keep out of
+ * @property {number} rows of denoising that it took
  * @property {Tail} [tail] of a rolling plan
  */
 /**
  * What a rolling plan leaves to the next one.
  * @typedef {object} Tail
  * @property {Float32Array} frames of the best candidate, the later the noisier
- * @property {Float32Array | null} latent that they stand behind; null: that of the plan's observation
+ * @property {Past} past
+ */
+/**
+ * What was executed since a rolling plan started from noise.
+ * @typedef {object} Past
+ * @property {Point} start its observation
+ * @property {number[]} seen x, y after each step
  */
 /**
  * The plan before, and what became of it.
@@ -87,7 +95,7 @@ const near = { distance: 1.2, length: 3, scale: 100 };
  * @property {Follower} follower
  * @property {ArrayLike<number>} seen x, y after each step since its observation; the last one is where the ball is now
  */
-/** @typedef {{ sampler: Sampler, latent?: Float32Array | null }} Begun latent: of a rolling plan */
+/** @typedef {{ sampler: Sampler, past?: Past }} Begun past: of a rolling plan */
 
 /** What a sampler is made with. */
 const fixed = /** @type {const} */ ([
@@ -101,6 +109,9 @@ const fixed = /** @type {const} */ ([
 
 /** Tokens at the end of a warm plan that start from noise, as the ball has left as many behind, or fewer. */
 const newTokens = 4;
+
+/** Tokens of what was executed that a rolling plan stands behind, at most: the training sequences have 16. */
+const remembered = 12;
 
 /**
  * Levels of a warm plan: its tokens start with `warm` rows to go, new ones at the end from noise.
@@ -121,13 +132,14 @@ export const warmTable = (length, steps, warm) =>
  * @param {number} steps
  * @param {number} u
  * @param {number} rows steps: all tokens are new; k u: the last k, as many as were executed
+ * @param {number} [carried] tokens that are not new, if there are more or fewer of them
  */
-export const rollingTable = (length, steps, u, rows) =>
+export const rollingTable = (length, steps, u, rows, carried = length - rows / u) =>
   Array.from({ length: rows + 1 }, (_, row) =>
     Array.from({ length }, (_, t) => {
       const end = Math.min(steps, u * t);
       const slow = Math.min(steps, u * t + rows - row);
-      const isNew = t >= length - rows / u;
+      const isNew = t >= carried;
       return isNew && end + rows < steps ? steps - Math.round(((steps - end) * row) / rows) : slow;
     }),
   );
@@ -147,7 +159,18 @@ export class Planner {
     this.model = model;
     this.#layout = layout;
     this.#form = model.fields.length === forms.states.fields.length ? 'states' : 'path';
-    this.#options = { ...defaults, ...(this.#form === 'states' && statesDefaults), ...options };
+    const usual = { ...defaults, ...(this.#form === 'states' && statesDefaults) };
+    this.#options = this.#checked({ ...usual, ...options });
+  }
+
+  /** @param {Required<PlannerOptions>} options */
+  #checked(options) {
+    const { warm, schedule } = options;
+    if (this.#form === 'states' && (warm || schedule === 'rolling'))
+      throw new RangeError(
+        `warm plans and rolling schedules: expected a model of paths; found one of states`,
+      );
+    return options;
   }
 
   get options() {
@@ -157,7 +180,7 @@ export class Planner {
   /** From the next plan on; not while one is made. @param {PlannerOptions} options */
   set(options) {
     const before = this.#options;
-    this.#options = { ...before, ...options };
+    this.#options = this.#checked({ ...before, ...options });
     // A sampler takes other guidance, but no other sizes, and it cannot do without guidance again.
     const kept = fixed.every((key) => this.#options[key] === before[key]);
     if (!kept || !this.#options.scale !== !before.scale) this.dispose();
@@ -173,6 +196,7 @@ export class Planner {
    * @param {Point} observation x, y, vx, vy
    * @param {Point} goal
    * @param {object} [call]
+   * @param {number} [call.length] tokens, instead of as many as the options say
    * @param {Point[]} [call.via] points to pass before, in this order
    * @param {Before} [call.before] to go on from, if warm or a rolling schedule says so and there are no way-points
    * @param {number} [call.seed] the same seed gives the same plan
@@ -192,10 +216,12 @@ export class Planner {
     let best;
     /** @type {Tail[] | undefined} */
     let tails;
+    let rows = 0;
     for (let k = 0; ; k++) {
       const leg = { ...call, seed: seed + k * 2 ** 32, alone: !via.length };
       const futures = await this.#sample(state, targets[k], before, leg);
       ({ tails } = futures);
+      rows += futures.rows;
       const passed = targets.slice(0, k + 1);
       candidates = futures.frames.map((way) => this.#judge(join(done, way), observation, passed));
       best = candidates.reduce((a, b) => (b.cost < a.cost ? b : a));
@@ -207,7 +233,7 @@ export class Planner {
     const [start, end] = [observation, goal].map((point) => Float64Array.from(point));
     const { stride } = forms[this.#form];
     const tail = tails?.[candidates.indexOf(best)];
-    return { candidates, best, stride, start, goal: end, discs: this.#discs, tail };
+    return { candidates, best, stride, start, goal: end, discs: this.#discs, rows, tail };
   }
 
   /**
@@ -215,21 +241,21 @@ export class Planner {
    * @param {Point} state where they begin
    * @param {Point} target
    * @param {Before | undefined} before
-   * @param {{ seed: number, onRow?: (row: Row) => void, signal?: AbortSignal, alone: boolean }} call alone: not a leg of
-   *   a way past way-points, which starts from noise and ends clean
-   * @returns {Promise<{ frames: Float32Array[], tails?: Tail[] }>} of each candidate
+   * @param {{ length?: number, seed: number, onRow?: (row: Row) => void, signal?: AbortSignal, alone: boolean }} call
+   *   alone: not a leg of a way past way-points, which starts from noise and ends clean
+   * @returns {Promise<{ frames: Float32Array[], rows: number, tails?: Tail[] }>} of each candidate
    */
-  async #sample(state, target, before, { seed, onRow, signal, alone }) {
+  async #sample(state, target, before, { length: given, seed, onRow, signal, alone }) {
     const { futures, terms, schedule, warm } = this.#options;
     const short = this.#form === 'states' && distance(state, target) < near.distance;
-    const { length, scale } = short ? near : this.#options;
-    const goesOn = alone && this.#form === 'path';
+    const { length: usual, scale } = short ? near : this.#options;
+    const length = given ?? usual;
     /** @type {Begun} */
-    const { sampler, latent } =
-      goesOn && schedule === 'rolling'
-        ? await this.#rolling(state, before, seed)
-        : goesOn && warm && before
-          ? this.#warm(state, before, seed)
+    const { sampler, past } =
+      alone && schedule === 'rolling'
+        ? await this.#rolling(length, state, before, seed)
+        : alone && warm && before
+          ? this.#warm(length, state, before, seed)
           : this.#cold(short ? 'near' : 'far', length, state, seed);
     // Futures are further samples: their part of the derivative reaches the plan by the share of it that they keep.
     const goal = short
@@ -245,8 +271,9 @@ export class Planner {
     const { length: known } = scale ? row.levels : row.levels.filter((level) => level < row.steps);
     const end = (known / row.batch) * row.frameStack * row.fields;
     const frames = split(row, estimateOf(row)).map((values) => values.slice(0, end));
-    if (latent === undefined) return { frames };
-    return { frames, tails: split(row, row.tokens).map((noisy) => ({ frames: noisy, latent })) };
+    if (!past) return { frames, rows: row.rows };
+    const tails = split(row, row.tokens).map((noisy) => ({ frames: noisy, past }));
+    return { frames, rows: row.rows, tails };
   }
 
   /** From noise. @param {string} purpose @param {number} length @param {Point} state @param {number} seed @returns {Begun} */
@@ -255,52 +282,75 @@ export class Planner {
     return { sampler: sampler.restart(seed).observe(startOf(this.#layout, state)) };
   }
 
-  /** From what is left, with noise again. @param {Point} state @param {Before} before @param {number} seed @returns {Begun} */
-  #warm(state, { follower }, seed) {
-    const { length, steps, warm } = this.#options;
+  /**
+   * From what is left, with noise again.
+   * @param {number} length
+   * @param {Point} state
+   * @param {Before} before
+   * @param {number} seed
+   * @returns {Begun}
+   */
+  #warm(length, state, { follower }, seed) {
+    const { steps, warm } = this.#options;
     const table = warmTable(length, steps, warm);
-    const sampler = this.#sampler('warm', { schedule: 'custom', table }).restart(seed);
-    sampler.observe(startOf(this.#layout, state)).start(0, this.#carried(follower.rest()));
+    const sampler = this.#sampler('warm', { length, schedule: 'custom', table }).restart(seed);
+    sampler.observe(startOf(this.#layout, state));
+    sampler.start(0, this.#carried(follower.rest(), length - newTokens));
     return { sampler };
   }
 
   /**
-   * From the noisy tail of a plan that arrives, for all candidates, if whole tokens were executed since; else from noise.
+   * All candidates from what is left of the plan before; from noise if there is too little.
+   * @param {number} length
    * @param {Point} state
    * @param {Before | undefined} before
    * @param {number} seed
    * @returns {Promise<Begun>}
    */
-  async #rolling(state, before, seed) {
-    const { length, steps, uncertainty, memory } = this.#options;
-    const plan = before?.follower.plan;
-    const tail = plan && plan.best.arrival < Infinity ? plan.tail : undefined;
-    const executed = before ? executedTokens(before.seen, this.model.frameStack) : [];
-    const due = executed.length * uncertainty;
-    const goesOn = plan && tail && due > 0 && due < steps;
-    const rows = goesOn ? due : steps;
-    const table = rollingTable(length, steps, uncertainty, rows);
-    const options = { schedule: /** @type {const} */ ('custom'), table, allowPartial: true };
-    const sampler = this.#sampler(`rolling, ${rows} rows`, options).restart(seed);
-    const latent = goesOn && memory ? await this.#latent(plan.start, tail.latent, executed) : null;
-    sampler.begin(latent).observe(startOf(this.#layout, state));
-    if (goesOn) {
-      const rest = tail.frames.subarray(executed.length * executed[0].length);
-      sampler.start(0, rest, { noisy: true });
-    }
-    return { sampler, latent };
+  async #rolling(length, state, before, seed) {
+    const { steps, uncertainty, memory } = this.#options;
+    const left = before && this.#left(before);
+    const { rows, past } = left ?? {
+      rows: steps,
+      past: { start: Float64Array.from(state), seen: [] },
+    };
+    const size = this.model.frameStack * this.model.fields.length;
+    const carried = left ? Math.min(length, Math.floor(left.frames.length / size)) : 0;
+    const table = rollingTable(length, steps, uncertainty, rows, carried);
+    const options = { length, schedule: /** @type {const} */ ('custom'), table };
+    const purpose = `rolling, ${rows} rows, ${carried} tokens on`;
+    const sampler = this.#sampler(purpose, { ...options, allowPartial: true }).restart(seed);
+    sampler.begin(memory ? await this.#latent(past) : null);
+    sampler.observe(startOf(this.#layout, state));
+    if (left) sampler.start(0, left.frames.subarray(0, carried * size), { noisy: left.noisy });
+    return { sampler, past };
   }
 
   /**
-   * Behind tokens that were executed.
-   * @param {Point} start of the first one
-   * @param {Float32Array | null} before the latent that it stands behind, or null: that of its start
-   * @param {number[][]} executed
+   * What is left of a rolling plan that arrives. After whole tokens it is the noisy tail as it is. Else tokens begin
+   * elsewhere, parts of two make a new one, and it is the estimates: they get as much noise as the later one had.
+   * @param {Before} before
    */
-  async #latent(start, before, executed) {
-    const { length } = executed;
-    const sampler = this.#sampler(`latent of ${length}`, { length, batch: 1 }).restart(0);
-    sampler.begin(before).observe(startOf(this.#layout, start)).keep(0, executed.flat());
+  #left({ follower: { plan }, seen }) {
+    const { steps, uncertainty } = this.#options;
+    const { frameStack } = this.model;
+    const { tail, best } = plan;
+    const moved = seen.length / (2 * forms.path.stride); // points of the plan
+    const rows = Math.ceil(moved / frameStack) * uncertainty;
+    if (!tail || best.arrival === Infinity || !rows || rows >= steps) return undefined;
+    const noisy = moved % frameStack === 0;
+    const frames = noisy ? tail.frames.subarray(2 * moved) : behind(best.frames, moved);
+    const past = { start: tail.past.start, seen: [...tail.past.seen, ...Array.from(seen)] };
+    return { frames, noisy, rows, past };
+  }
+
+  /** Behind what was executed, in tokens that end where the ball is; null if it is less than one. @param {Past} past */
+  async #latent(past) {
+    const { start, tokens } = lastTokens(past, this.model.frameStack, remembered);
+    const { length } = tokens;
+    if (!length) return null;
+    const sampler = this.#sampler('latent', { length, batch: 1 }).restart(0);
+    sampler.observe(startOf(this.#layout, start)).keep(0, tokens.flat());
     return sampler.latent(length - 1);
   }
 
@@ -317,14 +367,15 @@ export class Planner {
     return this.#options.terms.filter(({ kind }) => kind === 'disc').map(discOf);
   }
 
-  /** @param {string} purpose @param {Partial<SamplerOptions>} more */
+  /** @param {string} purpose @param {Partial<SamplerOptions> & { length: number }} more */
   #sampler(purpose, more) {
-    const { length, candidates: batch, steps, uncertainty } = this.#options;
+    const { candidates: batch, steps, uncertainty } = this.#options;
     // What does not roll, such as the latent of what was executed, or the way past way-points
     const schedule = this.#options.schedule === 'rolling' ? 'pyramid' : this.#options.schedule;
-    const options = { length, batch, schedule, steps, uncertainty, ...more };
-    const sampler = this.#samplers.get(purpose) ?? this.model.sampler(options);
-    this.#samplers.set(purpose, sampler);
+    const options = { batch, schedule, steps, uncertainty, ...more };
+    const key = `${purpose}, ${more.length} tokens`;
+    const sampler = this.#samplers.get(key) ?? this.model.sampler(options);
+    this.#samplers.set(key, sampler);
     return sampler;
   }
 
@@ -332,11 +383,12 @@ export class Planner {
    * What all candidates of a warm plan start from, each with noise of its own. Where less is left, the plan stays
    * where it ended.
    * @param {Float32Array} rest
+   * @param {number} tokens
    */
-  #carried(rest) {
+  #carried(rest, tokens) {
     const { frameStack, fields } = this.model;
     const size = fields.length;
-    const frames = new Float32Array((this.#options.length - newTokens) * frameStack * size);
+    const frames = new Float32Array(Math.max(0, tokens) * frameStack * size);
     for (let at = 0; at < frames.length; at += size) {
       const from = Math.min(at, rest.length - size);
       frames.set(rest.subarray(from, from + size), at);
@@ -371,21 +423,35 @@ function split({ batch }, values) {
 }
 
 /**
- * What a model of paths would have said of it.
- * @param {ArrayLike<number>} seen x, y after each step
+ * The end of what was executed, as a model of paths would have said it.
+ * @param {Past} past
  * @param {number} frameStack
- * @returns {number[][]} its tokens; none if they are not whole
+ * @param {number} most
+ * @returns {{ start: Point, tokens: number[][] }} the observation before the first of the tokens; at most so many
  */
-function executedTokens(seen, frameStack) {
+function lastTokens({ start, seen }, frameStack, most) {
   const { stride } = forms.path;
-  const count = seen.length / (2 * stride * frameStack);
-  if (!Number.isInteger(count)) return [];
-  return Array.from({ length: count }, (_, t) =>
-    Array.from({ length: frameStack }, (_, f) => {
-      const step = (t * frameStack + f + 1) * stride - 1;
-      return [seen[2 * step], seen[2 * step + 1]];
-    }).flat(),
+  const steps = seen.length / 2;
+  const count = Math.min(most, Math.floor(steps / (stride * frameStack)));
+  const from = steps - count * stride * frameStack;
+  /** @param {number} step 0: the start */
+  const at = (step) => (step ? [seen[2 * step - 2], seen[2 * step - 1]] : [start[0], start[1]]);
+  const tokens = Array.from({ length: count }, (_, t) =>
+    Array.from({ length: frameStack }, (_, f) => [
+      ...at(from + (t * frameStack + f + 1) * stride),
+    ]).flat(),
   );
+  if (!from) return { start, tokens };
+  const [[x0, y0], [x, y]] = [at(from - 1), at(from)];
+  return { start: [x, y, (x - x0) * framesPerSecond, (y - y0) * framesPerSecond], tokens };
+}
+
+/** What is left of a path behind so many points; they need not be whole. @param {Float32Array} path x, y @param {number} points */
+function behind(path, points) {
+  const part = points % 1;
+  const left = path.slice(2 * Math.floor(points));
+  if (!part) return left;
+  return left.slice(0, -2).map((value, i) => value + part * (left[i + 2] - value));
 }
 
 /** @param {Float32Array} a @param {Float32Array} b */

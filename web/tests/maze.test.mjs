@@ -278,7 +278,7 @@ describe('the control loop', () => {
     assert.equal(condensation.level(3, 4), 0);
   });
 
-  it('rolls on from whole tokens of what the ball did', async () => {
+  it('rolls on behind what the ball did', async () => {
     const rolling = { schedule: 'rolling', uncertainty: 2, interval: 32, steps: 10, length: 5 };
     const { control, seeds, plans } = await ready(rolling, [1, 6]);
     assert.ok(plans[0].tail);
@@ -289,7 +289,7 @@ describe('the control loop', () => {
     const kept = seeds.filter((entry) => entry.kept);
     assert.equal(kept.length, 1);
     assert.deepEqual(kept[0].kept.slice(-2), Array.from(control.trail.slice(93, 95)));
-    assert.equal(kept[0].kept.length, 16);
+    assert.equal(kept[0].kept.length, 16); // a token
     assert.equal(control.plan, plans[1]);
     // The next one counts from where that one was begun.
     for (let i = 0; i < 28; i++) control.step();
@@ -300,6 +300,18 @@ describe('the control loop', () => {
     assert.deepEqual(seeds.findLast((entry) => entry.kept).kept.slice(-2), [
       ...control.trail.slice(3 * 63, 3 * 63 + 2),
     ]);
+    // After parts of tokens: the last whole one ends where the ball is.
+    control.set({ interval: 20 });
+    control.begin({ start: [1, 1], goal: [1, 6] });
+    await control.replan();
+    const since = seeds.length;
+    for (let i = 0; i < 40; i++) {
+      control.step();
+      await control.settled();
+    }
+    const [{ kept: last }, ...more] = seeds.slice(since).filter((entry) => entry.kept);
+    assert.deepEqual([last.length, last.slice(-2)], [16, control.trail.slice(-3, -1)]);
+    assert.equal(more.length, 0, 'not behind 20 steps, but behind 40');
     // Off its path: anew, at once.
     control.push([-3, 0]);
     const before = seeds.length;

@@ -205,7 +205,8 @@ test('a rolling plan goes on from its noisy tail, behind what was executed', asy
   const first = await make(still([1, 1]));
   assert.deepEqual(first.levels, [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
   assert.ok(first.best.arrival < Infinity);
-  assert.equal(first.tail.latent, null);
+  assert.deepEqual(first.tail.past, { start: Float64Array.of(1, 1, 0, 0), seen: [] });
+  assert.equal(first.rows, 12);
 
   // It is followed for one token, the last point of which is where the next plan is made.
   const maze = await createMaze('large');
@@ -221,36 +222,89 @@ test('a rolling plan goes on from its noisy tail, behind what was executed', asy
   const before = { follower, seen };
   const second = await make(here, { before });
   assert.deepEqual(second.levels, [1, 0], 'one row of one token');
-  assert.equal(second.tail.latent.length, model.latentSize);
+  assert.deepEqual(second.tail.past, { start: first.tail.past.start, seen });
   assert.equal(follower.yields(second), true);
-  const way = ({ best }, from) => pairs(best.points.subarray(from, 2 * 40));
-  const apart = (a, b) => Math.max(...a.map((p, i) => distance(p, b[i])));
-  assert.ok(apart(way(second, 0).slice(0, 32), way(first, 16)) < 0.5, 'as it was planned before');
+  /** How far two plans are apart, the second of which was made that many points later. */
+  const apart = (a, b, later) =>
+    Math.max(
+      ...pairs(b.best.points.subarray(0, 64)).map((p, i) =>
+        distance(p, a.best.points.subarray(2 * (i + later), 2 * (i + later) + 2)),
+      ),
+    );
+  assert.ok(apart(first, second, 8) < 0.5, 'as it was planned before');
   assert.ok(distance(second.best.points.subarray(0, 2), here) < 0.3);
 
   // What was executed counts: here as if the ball had stood still.
   const stood = await make(here, { before: { follower, seen: seen.map(() => 1) } });
-  assert.notDeepEqual(stood.tail.latent, second.tail.latent);
+  assert.notDeepEqual(stood.best.points, second.best.points);
   assert.deepEqual(stood.levels, [1, 0]);
   planner.set({ memory: false });
   const forgetful = await make(here, { before });
-  assert.deepEqual([forgetful.levels, forgetful.tail.latent], [[1, 0], null]);
+  assert.deepEqual(forgetful.levels, [1, 0]);
   assert.notDeepEqual(forgetful.best.points, second.best.points);
+  const same = await make(here, { before: { follower, seen: seen.map(() => 1) } });
+  assert.deepEqual(same.best.points, forgetful.best.points);
   planner.set({ memory: true });
+
+  // After any number of steps: tokens that were begun get the rows of a whole one.
+  maze.set([1, 1]);
+  const other = planner.follow(first);
+  const way = [];
+  for (let step = 1; step <= 45; step++) {
+    const [x, y] = maze.step(other.act(maze.observation));
+    way.push(x, y);
+    if (![20, 30, 45].includes(step)) continue;
+    const at = [...maze.observation];
+    const next = await make(at, { before: { follower: planner.follow(first), seen: [...way] } });
+    assert.deepEqual(next.levels, step < 32 ? [1, 0] : [2, 1, 0]);
+    assert.ok(distance(next.best.points.subarray(0, 2), at) < 0.3, `after ${step} steps`);
+    const off = apart(first, next, Math.round(step / 4));
+    assert.ok(off < 0.6, `after ${step} steps: ${off} apart`);
+  }
 
   // A way past way-points is whole.
   const past = await make(here, { before, via: [[1, 4]] });
   assert.deepEqual([past.tail, past.levels.at(-1)], [undefined, 0]);
   assert.ok(distance(past.best.points.subarray(0, 2), here) < 0.3);
 
-  // Two tokens at a time, tokens in part, a plan that does not arrive.
+  // Two tokens at a time, a plan that does not arrive.
   const two = await make(here, { before: { follower, seen: [...seen, ...seen] } });
   assert.deepEqual(two.levels, [2, 1, 0]);
-  const part = await make(here, { before: { follower, seen: seen.slice(2) } });
-  assert.equal(part.levels.length, 13);
   const nowhere = { ...first, best: { ...first.best, arrival: Infinity } };
   const anew = await make(here, { before: { follower: planner.follow(nowhere), seen } });
   assert.equal(anew.levels.length, 13);
+});
+
+test('every plan has the length that it is asked for', async (t) => {
+  const tokens = (plan) => plan.best.points.length / 16;
+  for (const schedule of ['full-sequence', 'rolling']) {
+    const planner = makePlanner(t, 'large', { schedule, steps: 12 });
+    const usual = await planner.plan(still([1, 1]), [3, 6], { seed: 1 });
+    const short = await planner.plan(still([1, 1]), [3, 6], { seed: 1, length: 5 });
+    const again = await planner.plan(still([1, 1]), [3, 6], { seed: 1 });
+    assert.deepEqual([usual, short].map(tokens), [12, 5]);
+    assert.deepEqual(again, usual);
+  }
+  // What goes on can become shorter, and longer. The ball does as it was planned.
+  const goesOn = async (options, steps, rows) => {
+    const planner = makePlanner(t, 'large', options);
+    let plan = await planner.plan(still([1, 1]), [3, 4], { seed: 1, length: 10 });
+    for (const length of [6, 14]) {
+      const follower = planner.follow(plan);
+      const { points } = plan.best;
+      const seen = Array.from({ length: steps }, (_, n) => {
+        const i = Math.floor(n / 4);
+        return [points[2 * i], points[2 * i + 1]];
+      }).flat();
+      const at = steps ? seen.slice(-2) : [1, 1];
+      plan = await planner.plan(still(at), [3, 4], { length, before: { follower, seen } });
+      assert.deepEqual([tokens(plan), plan.rows], [length, rows]);
+      assert.ok(distance(plan.best.points.subarray(0, 2), at) < 0.6, `${steps} steps, ${length}`);
+    }
+  };
+  await goesOn({ warm: 3 }, 0, 3);
+  await goesOn({ schedule: 'rolling', steps: 12 }, 32, 1);
+  await goesOn({ schedule: 'rolling', steps: 12 }, 12, 1);
 });
 
 test('rolling plans of many steps, whose last tokens come out of noise in one row', async (t) => {
@@ -258,8 +312,8 @@ test('rolling plans of many steps, whose last tokens come out of noise in one ro
   const first = await planner.plan(still([3, 3]), [3, 1]);
   const seen = Array.from({ length: 64 }, () => 3); // it stands still
   const follower = planner.follow({ ...first, best: { ...first.best, arrival: 1 } });
-  const { tail, best } = await planner.plan(still([3, 3]), [3, 1], { before: { follower, seen } });
-  assert.ok(tail.latent);
+  const { rows, best } = await planner.plan(still([3, 3]), [3, 1], { before: { follower, seen } });
+  assert.equal(rows, 1);
   assert.ok(best.points.every(Number.isFinite));
 });
 
@@ -285,7 +339,7 @@ test('a ball with rolling plans gets there', async (t) => {
     t.after(() => maze.dispose());
     const planner = makePlanner(t, name, { schedule: 'rolling', steps: 12, interval: 32 });
     let rolled = 0;
-    const onPlan = ({ tail }) => (rolled += tail.latent ? 1 : 0);
+    const onPlan = ({ rows }) => (rolled += rows === 1);
     const run = { episodes: 6, seed: 5, randomGoal: true };
     const policy = planPolicy(planner, { onPlan });
     const { success, score } = summarize(maze.layout, await runEpisodes(maze, policy, run));
@@ -378,6 +432,8 @@ test('a model of states: its actions are executed as they were diffused', async 
   t.after(() => maze.dispose());
   const planner = new Planner(states, layouts.umaze);
   t.after(() => planner.dispose());
+  for (const options of [{ warm: 3 }, { schedule: 'rolling' }])
+    assert.throws(() => planner.set(options), /expected a model of paths; found one of states/);
   const far = await planner.plan(still([3, 1]), [1, 1]);
   const near = await planner.plan(still([1, 2]), [1, 1]);
   const frames = ({ best }) => best.frames.length / 6;

@@ -233,10 +233,7 @@ export class Control {
 
   #isDue(at) {
     if (!this.via.length && !this.#follower.wants(at)) return false;
-    const { interval, schedule } = this.#options;
-    // A rolling plan that was late goes on where the next token ends.
-    if (this.#since >= interval && (schedule !== 'rolling' || this.#since % interval === 0))
-      return true;
+    if (this.#since >= this.#options.interval) return true;
     return this.#since >= patience && this.#follower.off > astray;
   }
 

@@ -534,7 +534,7 @@ const words = {
     if (schedule === 'autoregressive') return 'one by one';
     return inRows(uncertainty);
   },
-  interval: (_, state) => seconds(scheduleOf(state).interval ?? state.interval),
+  interval: seconds,
   warm: inRows,
 };
 
@@ -623,7 +623,7 @@ function listen() {
   $('compare').addEventListener('click', compare);
   $('trial').addEventListener('click', trial);
   document.addEventListener('keydown', onKey);
-  new ResizeObserver(() => draw()).observe($('map'));
+  new ResizeObserver(() => requestAnimationFrame(draw)).observe($('map'));
 }
 
 const columns = () => ({ columns: (shown ?? making)?.columns ?? 1 });

@@ -21,9 +21,6 @@ export const radii = [0.15, 1.5];
 /** Obstacles or way-points, at most. */
 export const most = 8;
 
-/** Steps of the ball that a token of the model holds. */
-const token = 32;
-
 /** Where the ball starts: far from the maze's own goal. */
 const starts = { umaze: [3, 1], medium: [1, 1], large: [1, 1] };
 
@@ -98,11 +95,10 @@ export function formatState(state, search) {
 }
 
 /** The schedule that a delay between tokens makes, and what else goes with it. */
-export function scheduleOf({ uncertainty, steps, rolling, interval }) {
+export function scheduleOf({ uncertainty, steps, rolling }) {
   if (rolling) {
     const rows = Math.min(steps, Math.max(1, Math.round(uncertainty)));
-    const tokens = Math.max(1, Math.round(interval / token));
-    return { schedule: 'rolling', uncertainty: rows, interval: tokens * token, warm: 0 };
+    return { schedule: 'rolling', uncertainty: rows, warm: 0 };
   }
   if (uncertainty <= 0) return { schedule: 'full-sequence', uncertainty: 0 };
   if (uncertainty >= steps) return { schedule: 'autoregressive', uncertainty: steps };
