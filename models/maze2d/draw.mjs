@@ -1,19 +1,34 @@
-// Draws plans: node models/maze2d/draw.mjs [FILE.svg]
+// Draws plans: node models/maze2d/draw.mjs --help
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { loadModel } from 'diffusion-forcing';
+import { readCommand } from './command.mjs';
 import { drawPoint, isWall, layouts, sizes } from './layouts.js';
 import { MersenneTwister } from './mersenne-twister.js';
 import { Planner } from './planner.js';
 
+const usage = `Usage: node models/maze2d/draw.mjs [MAZE...] [OPTIONS]
+
+Draws four plans for each maze, from the first starts and goals of a seed: candidates thin,
+the chosen one thick.
+
+Options:
+  --model FILE   Default: model.safetensors beside this script.
+  --out FILE     Default: plans.svg beside this script.`;
+
+const beside = (name) => fileURLToPath(new URL(name, import.meta.url));
+const { mazes, options } = readCommand(usage, {
+  model: beside('model.safetensors'),
+  out: beside('plans.svg'),
+});
 const count = 4; // plans of each maze, of the first starts and goals of seed 0
 const unit = 26; // pixels of a cell
-const out = process.argv[2] ?? fileURLToPath(new URL('plans.svg', import.meta.url));
-const model = await loadModel(fileURLToPath(new URL('model.safetensors', import.meta.url)));
+const model = await loadModel(options.model);
 
 const parts = [];
 let [top, width] = [0, 0];
-for (const layout of Object.values(layouts)) {
+for (const name of mazes.length ? mazes : Object.keys(layouts)) {
+  const layout = layouts[name];
   const columns = layout.rows[0].length;
   const planner = new Planner(model, layout);
   const random = new MersenneTwister([0, columns]);
@@ -33,7 +48,7 @@ for (const layout of Object.values(layouts)) {
 model.dispose();
 
 writeFileSync(
-  out,
+  options.out,
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${top}" width="${width}" height="${top}">
 <style>.wall{fill:#8a8f98}.goal{fill:#d9483b44;stroke:#d9483b}.ball{fill:#2b6cb0}
 polyline{fill:none;stroke:#2b6cb0;stroke-opacity:.25}.best{stroke-opacity:1;stroke-width:2}</style>

@@ -1,6 +1,6 @@
 // D4RL's Maze2D on MuJoCo: a ball on a plane, pushed by two forces. Runs wherever @mujoco/mujoco does.
 //
-// Checked by replaying D4RL's seeded reference scripts (check.js): the twelve published returns come
+// Checked by replaying D4RL's seeded reference scripts (check.mjs): the twelve published returns come
 // out in every digit.
 
 /** @import { MainModule, MjData, MjModel } from '@mujoco/mujoco' */

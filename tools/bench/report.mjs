@@ -197,7 +197,7 @@ function guidedRows({ result }) {
   ];
   return `## Guided rows, Node, ms
 
-A row in which all of ${plan.length} tokens fall, and the same with guidance: the pass over all tokens, an objective of their clean
+A row in which all of ${plan.length} tokens fall, one row after the other (a guided plan is no wavefront), and the same with guidance: the pass over all tokens, an objective of their clean
 estimates, and its derivative by the noisy ones, through the network and all latents. The limit is 2 passes: a derivative by
 inputs has the products of the pass once more (by weights, too, as in training, they would be 3). With four futures there are four
 passes, three of them of further samples, each with its derivative: 8. Guidance is given before the first row, which plans the

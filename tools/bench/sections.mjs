@@ -148,7 +148,7 @@ async function sizes() {
       gzip: files.reduce((total, file) => total + gzipSync(file, { level: 9 }).length, 0),
     };
   };
-  const ours = readdirSync('web/dist').filter((name) => /^(?!inline).*\.js$/.test(name));
+  const ours = readdirSync('web/dist').filter((name) => /^(?!inline|viewer).*\.js$/.test(name));
   const theirs = ['ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'];
   return {
     ours: sum('web/dist', [...ours, 'df.relaxed.wasm']),
