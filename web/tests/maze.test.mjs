@@ -471,14 +471,15 @@ class Visitor {
   }
 }
 
-/** Cells between ball and goal, from where they can be taken hold of. */
-const apart = (width, height) => {
+/** Whether ball and goal, from where they can be taken hold of, are so many cells apart. */
+const areApart = ({ width, height }, least, most) => {
   const at = (id) => {
     const { left, top } = document.querySelector(`[data-id=${id}]`).style;
     return [(parseFloat(left) / 100) * width, (parseFloat(top) / 100) * height];
   };
   const [ball, goal] = [at('ball'), at('goal')];
-  return Math.hypot(ball[0] - goal[0], ball[1] - goal[1]);
+  const gap = Math.hypot(ball[0] - goal[0], ball[1] - goal[1]);
+  return gap >= least && gap <= most;
 };
 
 describe('the maze page in Chromium', () => {
@@ -504,20 +505,33 @@ describe('the maze page in Chromium', () => {
     assert.ok(!loaded);
   });
 
-  it('runs the ball to the goal', async () => {
+  it('loads MuJoCo with progress, and runs the ball to the goal', async () => {
+    const hold = { path: /mujoco.*wasm/ };
+    hold.until = new Promise((resolve) => (hold.release = resolve));
+    server.state.hold = hold;
     await visitor.page.click('#run');
+    const half = () => {
+      const { hidden, value } = document.querySelector('#progress');
+      return !hidden && value > 0.4 && value < 0.6;
+    };
+    await visitor.until(half);
+    await visitor.planned(() => visitor.press('n')); // another plan meanwhile
+    assert.ok(await visitor.page.evaluate(half));
+    assert.match(await visitor.text('#engine'), /^MuJoCo: [\d.]+ MB of 1[\d.]+ MB$/);
+    server.state.hold = null;
+    hold.release();
     await visitor.verdict('There after');
+    assert.ok(await visitor.page.$eval('#progress', ({ hidden }) => hidden));
     assert.match(await visitor.text('#time'), /^\d+\.\d\d s$/);
     assert.ok(Number(await visitor.text('#plans')) >= 1);
   });
 
   it('lets the ball be pushed away, and it comes back', async () => {
-    const { width, height } = bounds(layouts.umaze);
-    const isApart = `(w, h, far) => ((${apart})(w, h) > 0.7) === far`;
-    await visitor.until(isApart, width, height, false);
+    const size = bounds(layouts.umaze);
+    await visitor.until(areApart, size, 0, 0.3);
     await visitor.drag('umaze', [1, 1], [1, 2.8]);
-    await visitor.until(isApart, width, height, true);
-    await visitor.until(isApart, width, height, false);
+    await visitor.until(areApart, size, 0.7, 3);
+    await visitor.until(areApart, size, 0, 0.3);
     await visitor.page.click('#run');
     assert.equal(await visitor.text('#run span'), 'Run');
   });
@@ -547,7 +561,36 @@ describe('the maze page in Chromium', () => {
     await near('goal', [2.05, 2.75]);
   });
 
-  it('draws an obstacle and plans around it, until it is tapped', async () => {
+  it('moves the ball to where it is to start', async () => {
+    await visitor.open('?maze=umaze&seed=1');
+    await visitor.planned(() => visitor.drag('umaze', [3, 1], [3, 1.8], [3, 2.5]));
+    const [x, y] = (await visitor.address('start')).split(',').map(Number);
+    assert.ok(Math.hypot(x - 3, y - 2.5) < 0.1, `${x}, ${y}`);
+    const gap = Math.hypot(2, 1.5);
+    assert.ok(
+      await visitor.page.evaluate(areApart, bounds(layouts.umaze), gap - 0.1, gap + 0.1),
+      'the ball is there',
+    );
+  });
+
+  it('plans past a way-point, until it is removed', async () => {
+    await visitor.open('?maze=large&start=3,1&goal=3,6&seed=2');
+    await visitor.press('w');
+    assert.ok(await visitor.page.$eval('[value=via]', (radio) => radio.checked));
+    await visitor.planned(async () => {
+      await visitor.page.mouse.click(...(await visitor.place('large', [1, 4])));
+    });
+    const [x, y] = (await visitor.address('via')).split(',').map(Number);
+    assert.ok(Math.hypot(x - 1, y - 4) < 0.1, `${x}, ${y}`);
+    await visitor.planned(async () => {
+      await visitor.page.focus('[data-id=via0]');
+      await visitor.page.keyboard.press('Delete');
+    });
+    assert.equal(await visitor.address('via'), null);
+    await visitor.press('g');
+  });
+
+  it('draws an obstacle and plans with it, until it is tapped', async () => {
     await visitor.open('?maze=large&start=3,1&goal=3,6&seed=2');
     await visitor.page.click('[value=obstacle]');
     await visitor.planned(() => visitor.drag('large', [3.1, 3], [3.1, 3.3]));

@@ -44,6 +44,7 @@ let model = null;
 /** @type {Promise<import('@mujoco/mujoco').MainModule> | null} */
 let physics = null;
 let physicsBytes = 0;
+let isLoading = false; // MuJoCo, with progress
 /** @type {Control | null} */
 let control = null;
 /** The plan that is followed, as it condensed; the one in the making. @type {Condensation | null} */
@@ -178,6 +179,7 @@ function showProgress(what) {
 }
 
 function showEngine() {
+  if (isLoading) return;
   $('progress').hidden = true;
   const ms = control?.times.at(-1) ?? 0;
   const parts = model ? [facts(model, ms / Math.max(1, shown?.planned ?? 1))] : [];
@@ -279,10 +281,11 @@ async function getBall() {
     if (!physics) {
       say('Loading MuJoCo, once.');
       const show = showProgress('MuJoCo');
+      isLoading = true;
       physics = loadPhysics((progress) => {
         physicsBytes = progress.loaded;
         show(progress);
-      });
+      }).finally(() => (isLoading = false));
     }
     const mujoco = await physics;
     const maze = await createMaze(mine.layout.name, { load: () => mujoco });
