@@ -1,6 +1,7 @@
 // The page: state in the address, one model, runs that the player shows in one view or in three
 // side by side.
 
+import { saveAddress } from './address.js';
 import { facts, load, megabytes, trouble } from './engine.js';
 import { drawFigure } from './explain.js';
 import { Gallery } from './gallery.js';
@@ -194,7 +195,7 @@ function takeOver() {
 // ---- Address and controls ----
 
 function saveState() {
-  history.replaceState(null, '', formatState(state, location.search) + location.hash);
+  saveAddress((search) => formatState(state, search));
 }
 
 function showState() {

@@ -161,7 +161,8 @@ async function startErrorProxy(errors) {
   const server = createServer((request, reply) => {
     const { hostname, port, pathname, search } = new URL(request.url);
     if (pathname === '/-/error') {
-      text(request).then((words) => Number(search.slice(1)) > forgotten && errors.push(words));
+      const add = (words) => Number(search.slice(1)) > forgotten && errors.push(words);
+      text(request).then(add, () => {}); // a page that is closed breaks off
       return reply.end();
     }
     if (pathname === '/-/error.js') {
@@ -170,18 +171,16 @@ async function startErrorProxy(errors) {
     // Uncompressed, so that a page can be added to.
     const headers = { ...request.headers, 'accept-encoding': 'identity' };
     const options = { hostname, port, path: pathname + search, method: request.method, headers };
-    const onward = sendRequest(options, async (answer) => {
+    // No agent: a kept connection may be closed in the moment in which it is used again.
+    const onward = sendRequest({ ...options, agent: false }, async (answer) => {
       if (answer.statusCode >= 400) errors.push(`${answer.statusCode} ${request.url}`);
       const isPage = answer.headers['content-type']?.startsWith('text/html');
       if (isPage) delete answer.headers['content-length'];
       reply.writeHead(answer.statusCode, answer.headers);
       if (!isPage) return answer.pipe(reply);
-      reply.end(
-        (await text(answer)).replace(
-          '<head>',
-          `<head><script src="/-/error.js?${++pages}"></script>`,
-        ),
-      );
+      const tag = `<script src="/-/error.js?${++pages}"></script>`;
+      const html = await text(answer).catch(() => '');
+      reply.end(html.replace('<head>', `<head>${tag}`));
     });
     onward.on('error', (error) => {
       errors.push(`${error.message} ${request.url}`);
@@ -270,21 +269,29 @@ class WebKitPage {
     });
   }
 
-  /** Sets the size of the page itself, whatever the window's frame takes. */
+  /**
+   * Sets the size of the page itself, whatever the window's frame takes; as near as it comes, for
+   * MiniBrowser's window is at least 447 wide. A page is told of a new size a little later, and may
+   * pass through others.
+   */
   async setViewport({ width, height }) {
     const size = () => this.evaluate(() => [window.innerWidth, window.innerHeight]);
-    const before = String(await size());
-    await this.#session('POST', '/window/rect', { width, height });
-    // The page may be told of its new size a little later.
-    let now = await size();
-    for (let n = 0; String(now) === before && n < 20; n++) {
-      await sleep(50);
-      now = await size();
+    const outer = () => this.evaluate(() => [window.outerWidth, window.outerHeight]);
+    const wanted = String([width, height]);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      let now = await size();
+      if (String(now) === wanted) return;
+      const frame = (await outer()).map((value, k) => value - now[k]);
+      const rect = { width: width + frame[0], height: height + frame[1] };
+      await this.#session('POST', '/window/rect', rect);
+      const before = String(now);
+      for (let n = 0, same = 0; same < 3 && n < 20; n++) {
+        await sleep(50);
+        const next = await size();
+        same = String(next) === String(now) && String(next) !== before ? same + 1 : 0;
+        now = next;
+      }
     }
-    await this.#session('POST', '/window/rect', {
-      width: Math.max(2 * width - now[0], 1),
-      height: Math.max(2 * height - now[1], 1),
-    });
   }
 
   async screenshot({ path } = {}) {

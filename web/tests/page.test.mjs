@@ -1,6 +1,6 @@
 // The built page in three real browsers: every control, and that nothing lands in the console.
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { launchChromium, launchFirefox, launchWebKit } from './browsers.mjs';
 import { servePage } from './serve.mjs';
 
@@ -38,10 +38,16 @@ class Visitor {
   row() {
     return this.page.$eval('#scrub', (slider) => Number(slider.value));
   }
-  /** Opens an address that names a state, and waits until its run has been sampled to the end. */
+  /** Opens an address that names a state, and waits until its run has been sampled to the end, and drawn. */
   async openSampled(address) {
     await this.open(address);
     await this.until(() => document.querySelector('#stage')?.dataset.done);
+    await this.drawn();
+  }
+  drawn() {
+    return this.page.evaluate(
+      () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
+    );
   }
   /** Does something and waits until a run that it started has been sampled to its end. */
   async sampled(action) {
@@ -53,6 +59,7 @@ class Visitor {
       (n) => Number(document.querySelector('#stage').dataset.done ?? 0) > Number(n),
       before,
     );
+    await this.drawn();
   }
   slide(selector, value) {
     return this.page.$eval(
@@ -275,10 +282,12 @@ for (const { name, launch, force } of browsers)
       const paper = () =>
         visitor.page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
       const light = await paper();
+      const isLight = (colour, wanted) =>
+        (getComputedStyle(document.documentElement).backgroundColor === colour) === wanted;
       await visitor.page.click('#theme');
-      assert.notEqual(await paper(), light);
+      await visitor.until(isLight, light, false);
       await visitor.page.click('#theme');
-      assert.equal(await paper(), light);
+      await visitor.until(isLight, light, true);
       await visitor.page.click('#copy');
       await visitor.until(() =>
         /Copied|Selected/.test(document.querySelector('#copy').textContent),
@@ -301,23 +310,21 @@ for (const { name, launch, force } of browsers)
         assert.equal(await visitor.address('build'), 'simd');
       });
 
-    it('has written no error to the console', () => assert.deepEqual(visitor.errors, []));
+    it('has written no error to the console', () => assert.deepEqual(visitor.errors.splice(0), []));
   });
 
 describe('when things go wrong', () => {
   let visitor;
   before(async () => (visitor = new Visitor(await launchChromium(['--disable-gpu']))));
   after(() => visitor?.close());
+  afterEach(() => (server.state.fails = null));
 
   it('offers to fetch the model again', async () => {
     server.state.fails = /safetensors/;
     await visitor.open();
     await visitor.until(() => !document.querySelector('#retry').hidden);
     assert.match(await visitor.text('#mode'), /could not be fetched/);
-    assert.ok(
-      await visitor.page.evaluate(inked, '.sheet canvas'),
-      'the recorded run is still there',
-    );
+    await visitor.until(inked, '.sheet canvas'); // the recorded run is still there
     server.state.fails = null;
     await visitor.page.click('#retry');
     await visitor.until(() => !document.querySelector('#pen').disabled);

@@ -492,7 +492,7 @@ for (const [name, launch] of Object.entries(browsers))
         ]);
         await show({ model: './path/', seconds: 1000 });
         await until(ended);
-        const light = await page.evaluate(look);
+        const light = await seenAfter(() => {});
         // By the page's color-scheme, not by the system's.
         await page.evaluate(() => void (document.documentElement.style.colorScheme = 'dark'));
         await until((before) => {

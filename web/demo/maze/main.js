@@ -5,6 +5,7 @@
 
 import { createMaze } from '../../../models/maze2d/environment.js';
 import { layouts, sizes } from '../../../models/maze2d/layouts.js';
+import { saveAddress } from '../address.js';
 import { facts, load, megabytes, trouble } from '../engine.js';
 import { Player } from '../player.js';
 import { Table } from '../table.js';
@@ -526,7 +527,7 @@ const pointing = new Pointing(map, {
 // ---- Address and controls ----
 
 function saveState() {
-  history.replaceState(null, '', formatState(state, location.search) + location.hash);
+  saveAddress((search) => formatState(state, search));
 }
 
 const inRows = (value) => (value ? `${value} ${value === 1 ? 'row' : 'rows'}` : 'none');
