@@ -13,8 +13,8 @@ import { formatState, parseState, scheduleOf } from '../demo/maze/state.js';
 import { launchChromium, launchFirefox, launchWebKit } from './browsers.mjs';
 import { servePage } from './serve.mjs';
 
-/** Of 50 random pairs in each maze so many have to arrive: the model card states what does. */
-const rate = { umaze: 0.96, medium: 0.96, large: 0.96 };
+/** Of 50 random pairs so many have to arrive: the model card says so. */
+const least = 48;
 
 // ---- Without a document ------------------------------------------------------------------------
 
@@ -730,14 +730,18 @@ describe('the maze page in Chromium', () => {
     server.state.strict = false;
   });
 
-  for (const maze of Object.keys(layouts))
-    it(`gets there from 50 random pairs, unattended: ${maze}`, async (test) => {
-      await visitor.open(`?maze=${maze}`);
+  for (const [name, address] of [
+    ...Object.keys(layouts).map((maze) => [maze, `?maze=${maze}`]),
+    ['large, warm', '?maze=large&interval=16&warm=4'],
+    ['large, rolling', '?maze=large&interval=32&steps=12&uncertainty=1&rolling=1'],
+  ])
+    it(`gets there from 50 random pairs, unattended: ${name}`, async (test) => {
+      await visitor.open(address);
       await visitor.page.click('#trial');
       await visitor.until(() => document.querySelector('#luck').dataset.count === '50');
       const { arrived, ms } = await visitor.page.$eval('#luck', ({ dataset }) => ({ ...dataset }));
-      test.diagnostic(`${maze}: ${arrived} of 50 arrived; ${Math.round(ms)} ms for a plan`);
-      assert.ok(arrived / 50 >= rate[maze], `${arrived} of 50`);
+      test.diagnostic(`${name}: ${arrived} of 50 arrived; ${Math.round(ms)} ms for a plan`);
+      assert.ok(arrived >= least, `${arrived} of 50`);
     });
 });
 

@@ -52,6 +52,7 @@ export class Comparison {
     const current = (this.current = {}); // another maze makes this one idle
     for (const { view, options, caption, scene } of this.figures) {
       const all = { ...settings, scale: settings.scale || defaults.scale, ...options };
+      if (all.schedule === 'rolling') all.schedule = 'pyramid'; // whole plans compare
       const { length } = defaults;
       const condensation = new Condensation({ ...all, length });
       Object.assign(scene, { goal, via, discs, ball: start, condensation, position: Infinity });
