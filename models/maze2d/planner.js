@@ -295,7 +295,8 @@ export class Planner {
     const table = warmTable(length, steps, warm);
     const sampler = this.#sampler('warm', { length, schedule: 'custom', table }).restart(seed);
     sampler.observe(startOf(this.#layout, state));
-    sampler.start(0, this.#carried(follower.rest(), length - newTokens));
+    const carried = this.#carried(follower.rest(), length - newTokens);
+    if (carried.length) sampler.start(0, carried);
     return { sampler };
   }
 
@@ -333,13 +334,14 @@ export class Planner {
    */
   #left({ follower: { plan }, seen }) {
     const { steps, uncertainty } = this.#options;
-    const { frameStack } = this.model;
+    const { frameStack, fields } = this.model;
     const { tail, best } = plan;
     const moved = seen.length / (2 * forms.path.stride); // points of the plan
     const rows = Math.ceil(moved / frameStack) * uncertainty;
     if (!tail || best.arrival === Infinity || !rows || rows >= steps) return undefined;
     const noisy = moved % frameStack === 0;
     const frames = noisy ? tail.frames.subarray(2 * moved) : behind(best.frames, moved);
+    if (frames.length < frameStack * fields.length) return undefined;
     const past = { start: tail.past.start, seen: [...tail.past.seen, ...Array.from(seen)] };
     return { frames, noisy, rows, past };
   }

@@ -303,6 +303,11 @@ test('every plan has the length that it is asked for', async (t) => {
     }
   };
   await goesOn({ warm: 3 }, 0, 3);
+  const planner = makePlanner(t, 'large', { warm: 3 });
+  const plan = await planner.plan(still([1, 1]), [3, 4], { seed: 1 });
+  const before = { follower: planner.follow(plan), seen: [] };
+  const shortest = await planner.plan(still([1, 1]), [3, 4], { length: 2, before });
+  assert.deepEqual([tokens(shortest), shortest.rows], [2, 3]);
   await goesOn({ schedule: 'rolling', steps: 12 }, 32, 1);
   await goesOn({ schedule: 'rolling', steps: 12 }, 12, 1);
 });
@@ -314,6 +319,9 @@ test('rolling plans of many steps, whose last tokens come out of noise in one ro
   const follower = planner.follow({ ...first, best: { ...first.best, arrival: 1 } });
   const { rows, best } = await planner.plan(still([3, 3]), [3, 1], { before: { follower, seen } });
   assert.equal(rows, 1);
+  const long = { follower, seen: Array.from({ length: 2 * 4 * 32 }, () => 3) };
+  const after = await planner.plan(still([3, 3]), [3, 1], { before: long });
+  assert.equal(after.rows, 40, 'nothing is left');
   assert.ok(best.points.every(Number.isFinite));
 });
 
