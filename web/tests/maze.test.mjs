@@ -577,6 +577,14 @@ describe('the maze page in Chromium', () => {
       await visitor.page.evaluate(areApart, bounds(layouts.umaze), gap - 0.1, gap + 0.1),
       'the ball is there',
     );
+    await visitor.press('b');
+    await visitor.planned(async () => {
+      await visitor.page.mouse.click(...(await visitor.place('umaze', [2, 3])));
+    });
+    const [u, v] = (await visitor.address('start')).split(',').map(Number);
+    assert.ok(Math.hypot(u - 2, v - 3) < 0.1, `${u}, ${v}`);
+    assert.equal(await visitor.address('goal'), null);
+    await visitor.press('g');
   });
 
   it('plans past a way-point, until it is removed', async () => {

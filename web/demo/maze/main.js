@@ -158,8 +158,9 @@ function say(text, { aloud = false, trouble = false, retry = null } = {}) {
 function showHint() {
   const text = {
     goal: running
-      ? 'Drag the ball and let go: it is pushed there, off its path. Click to move the goal.'
+      ? 'Drag the ball and let go: it is pushed off its path. Click to move the goal.'
       : 'Click in the maze to move the goal, or drag ball and goal.',
+    start: 'Click where the ball is to start.',
     obstacle:
       'Drag out a disc that plans are pushed out of. It is there for the planner only: to the ball it is air. Tap it to remove it.',
     via: 'Click where the ball is to pass on its way. Tap a way-point to remove it.',
@@ -507,6 +508,11 @@ function afterDrawing() {
 
 /** What a click in the maze does, or Enter under the cross. */
 function act(point, radius) {
+  if (tool === 'start') {
+    state.start = place(layout(), point);
+    saveState();
+    return reset();
+  }
   if (tool === 'goal') state.goal = place(layout(), point);
   else if (tool === 'via' && state.via.length < most) state.via.push(place(layout(), point));
   else if (tool === 'obstacle' && state.discs.length < most)
@@ -652,6 +658,7 @@ function onKey(event) {
     2: () => changeMaze(names[1]),
     3: () => changeMaze(names[2]),
     g: () => toMap('goal'),
+    b: () => toMap('start'),
     o: () => toMap('obstacle'),
     w: () => toMap('via'),
   }[key.length === 1 ? key.toLowerCase() : key];
